@@ -1,0 +1,3 @@
+//! The one binary: every process, and the operator's tool.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Pure: environment lifecycle, routing, drain, rollout.

@@ -1,0 +1,1 @@
+//! Pure: player session machine, route decision, hand-over.

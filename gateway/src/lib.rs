@@ -1,0 +1,1 @@
+//! The QUIC edge that players connect to.

@@ -1,0 +1,1 @@
+//! What a game client links to play through Tidegate.

@@ -1,0 +1,1 @@
+//! What a world server links to be managed by Tidegate.

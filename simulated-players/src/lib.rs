@@ -1,0 +1,1 @@
+//! Players that keep a ledger of what they were promised.

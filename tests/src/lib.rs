@@ -1,0 +1,1 @@
+//! Harness, simulation, scenarios, end to end.

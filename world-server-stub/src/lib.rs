@@ -1,0 +1,1 @@
+//! A small honest game world, and faults on demand.
