@@ -1,1 +1,24 @@
-//! The control plane: gRPC services, store, supervision.
+//! The control plane: gRPC services, the store, process supervision, and the executors of what `fleet-core` decides.
+//!
+//! Deciding lives in `fleet-core`; this crate persists the decision, then does what it says, and reports back what came
+//! of it. It is never on the path between a player and their world: players play on while it is gone.
+//!
+//! ```text
+//!   operators --gRPC--> services --Command--> realm_actor --rows--> store (one transaction)
+//!                                                  |
+//!                                               effects --> gateways (tables, commands)
+//!                                                  |    \-> servers, smoke, snapshots (processes, cuts)
+//!                                               Event <-- what came of it, and what is observed
+//! ```
+
+pub mod assets;
+pub mod config;
+pub mod pki;
+pub mod servers;
+pub mod service;
+pub mod smoke;
+pub mod snapshots;
+pub mod world_control;
+
+pub use config::{Config, ConfigError};
+pub use service::{Service, ServiceError};
