@@ -1,0 +1,110 @@
+//! Exit codes: what a script can tell without reading the text.
+
+use std::fmt;
+
+use tonic_types::StatusExt as _;
+
+/// How a command ended. The numbers are stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Code {
+    /// Something failed.
+    Failure = 1,
+    /// The command line or a configuration file is wrong.
+    Usage = 2,
+    /// The server refused: the state does not allow it.
+    Refused = 4,
+    /// Still running when the time was over.
+    TimedOut = 5,
+    /// No such thing.
+    NotFound = 6,
+    /// It exists already, or somebody else changed it first.
+    Conflict = 7,
+    /// Not allowed.
+    Unauthorised = 8,
+    /// The rollout was rolled back.
+    RolledBack = 9,
+}
+
+/// A command's failure: one line for a person, what to do next, and the exit code.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) code: Code,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: None }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Code::Usage, message)
+    }
+
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\n  {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<tonic::Status> for Failure {
+    fn from(status: tonic::Status) -> Self {
+        use tonic::Code as Grpc;
+        let code = match status.code() {
+            Grpc::NotFound => Code::NotFound,
+            Grpc::AlreadyExists | Grpc::Aborted => Code::Conflict,
+            Grpc::FailedPrecondition => Code::Refused,
+            Grpc::InvalidArgument | Grpc::OutOfRange => Code::Usage,
+            Grpc::DeadlineExceeded => Code::TimedOut,
+            Grpc::PermissionDenied | Grpc::Unauthenticated => Code::Unauthorised,
+            Grpc::Ok
+            | Grpc::Cancelled
+            | Grpc::Unknown
+            | Grpc::ResourceExhausted
+            | Grpc::Unimplemented
+            | Grpc::Internal
+            | Grpc::Unavailable
+            | Grpc::DataLoss => Code::Failure,
+        };
+        let details = status.get_error_details();
+        let reason = details.error_info().map(|info| info.reason.clone()).filter(|r| !r.is_empty());
+        let message = match &reason {
+            Some(reason) => format!("{} ({reason})", status.message()),
+            None if status.message().is_empty() => format!("the manager answered {}", status.code()),
+            None => status.message().to_owned(),
+        };
+        let hint = details
+            .error_info()
+            .and_then(|info| info.metadata.get("what_to_do").cloned())
+            .or_else(|| {
+                (status.code() == Grpc::Unavailable)
+                    .then(|| "is the fleet-manager running? Its address is --manager or TIDEGATE_MANAGER".to_owned())
+            });
+        Self { code, message, hint }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::new(Code::Failure, error.to_string())
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::new(Code::Failure, format!("{error:#}"))
+    }
+}
