@@ -1,1 +1,24 @@
 //! Pure: player session machine, route decision, hand-over.
+//!
+//! One [`Core`] is one realm on one gateway. [`Input`]s go in with the time, [`Action`]s come out; there is no I/O, clock or
+//! randomness here, and nothing depends on the iteration order of a hash.
+
+mod action;
+mod core;
+mod counters;
+pub mod directory;
+mod input;
+mod key;
+mod message;
+pub mod table;
+
+pub use action::{Action, Close, CommandOutcome, DialTarget, RowState, SessionReport, SessionRow};
+pub use core::{Core, CoreConfig, Downstream, Upstream};
+pub use counters::Counters;
+pub use directory::{DirectoryAnswer, DirectoryRequest, EmbeddedDirectory};
+pub use input::{CommandAction, Input, SessionCommand, VerifiedHello};
+pub use key::{ConnKey, ServerKey, SessionKey};
+pub use message::{
+    FromWorld, HoldReason, Identity, Pin, Place, PlayerMessage, Refusal, RefusedReason, Resident, StateBlob, ToWorld,
+    Whereabouts, Who,
+};
