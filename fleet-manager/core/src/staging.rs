@@ -1,0 +1,81 @@
+//! Judging an environment by its servers: one that is wrong fails it, one that is missing keeps it waiting.
+
+use std::collections::BTreeMap;
+
+use crate::environment::Environment;
+use crate::observe::{Assets, EnvironmentObservation, ServerObservation, ServerState};
+
+/// What the servers of an environment amount to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every server of every fleet is loaded and is what it should be.
+    Complete,
+    /// Some are on their way; says which.
+    Waiting(String),
+    /// One is wrong; says which and how.
+    Wrong(String),
+}
+
+/// Judges `environment` by what was seen of its servers.
+#[must_use]
+pub fn judge(environment: &Environment, seen: Option<&EnvironmentObservation>) -> Verdict {
+    let servers: &[ServerObservation] = seen.map_or(&[], |s| &s.servers);
+    if let Some(wrong) = servers.iter().find_map(|s| wrong(environment, s)) {
+        return Verdict::Wrong(wrong);
+    }
+    let mut loaded: BTreeMap<&str, u32> = BTreeMap::new();
+    for server in servers {
+        match is_loaded(environment, server) {
+            Ok(()) => *loaded.entry(server.fleet.as_str()).or_default() += 1,
+            Err(why) => return Verdict::Waiting(format!("server {} {why}", server.id)),
+        }
+    }
+    for fleet in &environment.fleets {
+        let count = loaded.get(fleet.name.as_str()).copied().unwrap_or(0);
+        if count < fleet.replicas {
+            return Verdict::Waiting(format!("fleet {} has {count} of {} servers", fleet.name, fleet.replicas));
+        }
+    }
+    Verdict::Complete
+}
+
+/// Why this server can never be right; `None`: it may be.
+fn wrong(environment: &Environment, server: &ServerObservation) -> Option<String> {
+    if let Some(build) = server.build.as_ref().filter(|b| **b != environment.build.version) {
+        return Some(format!("server {} runs build {build}, not {}", server.id, environment.build.version));
+    }
+    match (&server.assets, environment.build.assets_digest) {
+        (Assets::Failed(error), _) => Some(format!("server {} could not load its assets: {error}", server.id)),
+        (Assets::Loaded(digest), Some(expected)) if *digest != expected => {
+            Some(format!("server {} loaded assets {}, not {}", server.id, hex(digest), hex(&expected)))
+        }
+        (Assets::Loaded(_) | Assets::NotLoaded, _) => None,
+    }
+}
+
+fn is_loaded(environment: &Environment, server: &ServerObservation) -> Result<(), String> {
+    let because = |what: &str| {
+        if server.reason.is_empty() { what.to_owned() } else { format!("{what}: {}", server.reason) }
+    };
+    match server.state {
+        ServerState::Starting => Err(because("is starting")),
+        ServerState::Loading => Err(because("is loading")),
+        ServerState::Unreachable => Err(because("is unreachable")),
+        ServerState::Exited => Err(because("exited")),
+        ServerState::Stopping => Err(because("is stopping")),
+        ServerState::Loaded | ServerState::Serving => {
+            if server.build.is_none() || server.instance.is_none() || server.address.is_none() {
+                return Err("has not said what it is".to_owned());
+            }
+            if environment.build.assets_digest.is_some() && server.assets == Assets::NotLoaded {
+                return Err("has not loaded its assets".to_owned());
+            }
+            Ok(())
+        }
+    }
+}
+
+/// The first bytes of a digest: enough to tell two apart.
+fn hex(digest: &[u8; 32]) -> String {
+    digest[..8].iter().map(|b| format!("{b:02x}")).collect()
+}
