@@ -28,6 +28,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .bytes(".tidegate.v1.Frozen.state")
         .bytes(".tidegate.v1.Prepare.state")
+        // Requests hold these: a retry must encode to the same bytes, because its digest is compared.
+        .btree_map(".tidegate.v1.Build.environment")
+        .btree_map(".tidegate.v1.Fleet.environment")
+        .btree_map(".tidegate.v1.DrainPolicy.extensions_ms")
         .compile_fds(descriptors)?;
     Ok(())
 }
