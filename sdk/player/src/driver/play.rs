@@ -1,0 +1,301 @@
+//! One connection's part of a session's life: frames in, frames out, acknowledgements, logout.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Buf as _;
+use prost::Message;
+use tidegate_proto::frame::{self, Frame, MAX_GAME_BODY, player};
+use tidegate_proto::v1;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::time::Instant;
+
+use crate::convert;
+use crate::event::{CloseReason, Closed, Event};
+use crate::session::{Shared, Stage};
+use crate::wire::{Fault, Wire, write_fault};
+
+/// Received frames are acknowledged at the latest after this many …
+const ACK_FRAMES: u32 = 32;
+/// … or after this time.
+const ACK_AFTER: Duration = Duration::from_millis(250);
+/// Frames are framed ahead of the stream up to this many bytes; the rest stays in the window, which is bounded.
+const OUTPUT_BYTES: usize = 16 * 1024;
+
+/// How a connection's part ended.
+pub(super) enum Ended {
+    /// The session is over.
+    Closed(Closed),
+    /// The connection is of no use any more.
+    Faulted(Fault),
+    /// Nobody listens any more.
+    Abandoned,
+}
+
+/// What of a session outlives a connection.
+pub(super) struct Player {
+    shared: Arc<Shared>,
+    events: mpsc::Sender<Event>,
+    /// Understood, and waiting for room among the events. While there is any, the stream is not read.
+    inbox: VecDeque<Event>,
+    /// `Game` frames received since the session began.
+    pub(super) received: u64,
+    pub(super) resume_ticket: Option<String>,
+    /// As the last `Welcome` said.
+    pub(super) grace: Option<Duration>,
+    /// `Welcome` came on the present connection.
+    pub(super) welcomed: bool,
+    /// Received frames that are not acknowledged yet, and when they must be.
+    unacknowledged: u32,
+    acknowledge_at: Option<Instant>,
+    /// When a logout is no longer waited for.
+    logout_by: Option<Instant>,
+}
+
+impl Player {
+    pub(super) fn new(shared: Arc<Shared>, events: mpsc::Sender<Event>) -> Self {
+        Self {
+            shared,
+            events,
+            inbox: VecDeque::new(),
+            received: 0,
+            resume_ticket: None,
+            grace: None,
+            welcomed: false,
+            unacknowledged: 0,
+            acknowledge_at: None,
+            logout_by: None,
+        }
+    }
+
+    pub(super) fn reconnecting(&mut self, why: String) {
+        self.inbox.push_back(Event::Reconnecting { why });
+    }
+
+    /// Resolves when the owner dropped its [`crate::Events`].
+    pub(super) async fn abandoned(&self) {
+        self.events.closed().await;
+    }
+
+    /// Delivers what is left, and the last word.
+    pub(super) async fn finish(&mut self, closed: Closed) {
+        self.inbox.push_back(Event::Closed(closed));
+        for event in self.inbox.drain(..) {
+            if self.events.send(event).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Plays on one connection, whose first frame is already there, until it or the session ends.
+    pub(super) async fn play(&mut self, wire: &mut Wire, first: Frame, logout_timeout: Duration) -> Ended {
+        self.welcomed = false;
+        self.unacknowledged = 0;
+        self.acknowledge_at = None;
+        match self.understand(wire, first) {
+            Ok(None) => {}
+            Ok(Some(closed)) => return Ended::Closed(closed),
+            Err(fault) => return Ended::Faulted(fault),
+        }
+        let mut goodbye_said = false;
+        loop {
+            match self.deliver_and_understand(wire) {
+                Ok(None) => {}
+                Ok(Some(ended)) => return ended,
+                Err(fault) => return Ended::Faulted(fault),
+            }
+            self.fill(wire, logout_timeout, &mut goodbye_said);
+            let (reading, writing) = (self.inbox.is_empty(), !wire.output.is_empty());
+            let timer = [self.acknowledge_at, self.logout_by].into_iter().flatten().min();
+            let Wire { connection, send, recv, input, output, .. } = &mut *wire;
+            // No order is asked for: every branch is cancel-safe and none can starve the others for longer than its queue.
+            let broken = tokio::select! {
+                received = Wire::receive(connection, recv, input), if reading => match received {
+                    Ok(()) => None,
+                    Err(fault) => return Ended::Faulted(fault),
+                },
+                written = send.write(output), if writing => match written {
+                    Ok(count) => {
+                        output.advance(count);
+                        None
+                    }
+                    Err(error) => return Ended::Faulted(write_fault(&error)),
+                },
+                datagram = connection.read_datagram() => match datagram {
+                    // A full queue drops it, as the network may.
+                    Ok(payload) => {
+                        drop(self.events.try_send(Event::Datagram(payload)));
+                        None
+                    }
+                    Err(error) => Some(Fault::from(error)),
+                },
+                permit = self.events.reserve(), if !reading => match permit {
+                    Ok(permit) => {
+                        if let Some(event) = self.inbox.pop_front() {
+                            permit.send(event);
+                        }
+                        None
+                    }
+                    Err(_) => return Ended::Abandoned,
+                },
+                () = self.shared.work.notified() => None,
+                () = tokio::time::sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => {
+                    if self.logout_by.is_some_and(|by| by <= Instant::now()) {
+                        let message = "the gateway did not confirm the logout in time".to_owned();
+                        return Ended::Closed(Closed { code: None, reason: CloseReason::LoggedOut, message });
+                    }
+                    None
+                }
+                () = self.events.closed() => return Ended::Abandoned,
+            };
+            if let Some(fault) = broken {
+                return self.drain(wire, fault).await;
+            }
+        }
+    }
+
+    /// The connection ended; reads what the stream still holds, so that a last `Goodbye` is heard.
+    async fn drain(&mut self, wire: &mut Wire, fault: Fault) -> Ended {
+        loop {
+            match self.understand_all(wire) {
+                Ok(None) => {}
+                Ok(Some(closed)) => return Ended::Closed(closed),
+                Err(fault) => return Ended::Faulted(fault),
+            }
+            // Bounded by the stream's window: the gateway can send no more.
+            if Wire::receive(&wire.connection, &mut wire.recv, &mut wire.input).await.is_err() {
+                return Ended::Faulted(fault);
+            }
+        }
+    }
+
+    /// Hands events to the owner and understands more frames, as far as both go without waiting.
+    fn deliver_and_understand(&mut self, wire: &mut Wire) -> Result<Option<Ended>, Fault> {
+        loop {
+            while let Some(event) = self.inbox.pop_front() {
+                match self.events.try_send(event) {
+                    Ok(()) => {}
+                    Err(TrySendError::Full(event)) => {
+                        self.inbox.push_front(event);
+                        return Ok(None);
+                    }
+                    Err(TrySendError::Closed(_)) => return Ok(Some(Ended::Abandoned)),
+                }
+            }
+            let Some(frame) = wire.take()? else { return Ok(None) };
+            if let Some(closed) = self.understand(wire, frame)? {
+                return Ok(Some(Ended::Closed(closed)));
+            }
+        }
+    }
+
+    fn understand_all(&mut self, wire: &mut Wire) -> Result<Option<Closed>, Fault> {
+        while let Some(frame) = wire.take()? {
+            if let Some(closed) = self.understand(wire, frame)? {
+                return Ok(Some(closed));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Acts on one frame. `Ok(Some(_))` if it ends the session.
+    fn understand(&mut self, wire: &mut Wire, frame: Frame) -> Result<Option<Closed>, Fault> {
+        match frame.kind {
+            player::GAME if !self.welcomed => return Err(Fault::bad_frame("a game frame before the welcome")),
+            player::GAME => {
+                self.received += 1;
+                self.unacknowledged += 1;
+                self.acknowledge_at.get_or_insert_with(|| Instant::now() + ACK_AFTER);
+                self.inbox.push_back(Event::Game(frame.body));
+            }
+            player::ACK => {
+                let ack: v1::Ack = decode(&frame)?;
+                let freed = self.shared.outbox().window.acknowledge(ack.received_frames);
+                if freed.map_err(Fault::bad_message)? {
+                    self.shared.progress.notify_waiters();
+                }
+            }
+            player::WELCOME if self.welcomed => return Err(Fault::bad_frame("a second welcome")),
+            player::WELCOME => self.welcome(wire, &decode(&frame)?)?,
+            player::HOLD => self.inbox.push_back(Event::Hold(convert::hold(decode(&frame)?))),
+            player::NOTICE => self.inbox.push_back(Event::Notice(convert::notice(decode(&frame)?))),
+            player::MOVED => {
+                let message: v1::Moved = decode(&frame)?;
+                let moved = convert::moved(&message).map_err(Fault::bad_message)?;
+                if !message.resume_ticket.is_empty() {
+                    self.resume_ticket = Some(message.resume_ticket);
+                }
+                self.inbox.push_back(Event::Moved(Box::new(moved)));
+            }
+            player::REFUSED => {
+                let refusal = convert::refusal(decode(&frame)?);
+                let reason = CloseReason::Refused(refusal.reason);
+                return Ok(Some(Closed { code: None, reason, message: refusal.message }));
+            }
+            player::GOODBYE => {
+                let goodbye: v1::Goodbye = decode(&frame)?;
+                // A gateway that stops says so, and the session goes on at another one.
+                if goodbye.reason == "shutdown" && self.resume_ticket.is_some() {
+                    return Err(Fault::Lost("the gateway shuts down".into()));
+                }
+                let reason = convert::goodbye(&goodbye.reason);
+                return Ok(Some(Closed { code: None, reason, message: goodbye.message }));
+            }
+            other => return Err(Fault::bad_frame(format!("unknown frame type {other:#x}"))),
+        }
+        Ok(None)
+    }
+
+    fn welcome(&mut self, wire: &Wire, message: &v1::Welcome) -> Result<(), Fault> {
+        let mut welcome = convert::welcome(message, wire.hello_sent).map_err(Fault::bad_message)?;
+        {
+            let mut outbox = self.shared.outbox();
+            let forgotten = outbox.window.rewind(message.received_frames).map_err(Fault::bad_message)?;
+            welcome.gap |= forgotten;
+            outbox.connection = Some(wire.connection.clone());
+            if message.max_frame_bytes > 0 {
+                outbox.max_frame = MAX_GAME_BODY.min(message.max_frame_bytes as usize);
+            }
+        }
+        self.shared.progress.notify_waiters();
+        self.welcomed = true;
+        self.grace = Some(welcome.grace);
+        let first = self.resume_ticket.is_none();
+        if !message.resume_ticket.is_empty() {
+            self.resume_ticket = Some(message.resume_ticket.clone());
+        }
+        let welcome = Box::new(welcome);
+        self.inbox.push_back(if first { Event::Welcome(welcome) } else { Event::Resumed(welcome) });
+        Ok(())
+    }
+
+    /// Frames what may be written: acknowledgements first, they make room on the other side.
+    fn fill(&mut self, wire: &mut Wire, logout_timeout: Duration, goodbye_said: &mut bool) {
+        let due = self.acknowledge_at.is_some_and(|at| at <= Instant::now());
+        if due || self.unacknowledged >= ACK_FRAMES {
+            self.unacknowledged = 0;
+            self.acknowledge_at = None;
+            frame::put_message(&mut wire.output, player::ACK, &v1::Ack { received_frames: self.received });
+        }
+        let mut outbox = self.shared.outbox();
+        while self.welcomed && wire.output.len() < OUTPUT_BYTES {
+            let Some(body) = outbox.window.next_to_send() else { break };
+            frame::put(&mut wire.output, player::GAME, &body);
+        }
+        if outbox.stage == Stage::LoggingOut {
+            self.logout_by.get_or_insert_with(|| Instant::now() + logout_timeout);
+            // Before the welcome there is nothing to deliver, and no reason to wait for it.
+            if !*goodbye_said && (outbox.window.all_sent() || !self.welcomed) {
+                *goodbye_said = true;
+                let goodbye = v1::Goodbye { reason: "logout".into(), ..v1::Goodbye::default() };
+                frame::put_message(&mut wire.output, player::GOODBYE, &goodbye);
+            }
+        }
+    }
+}
+
+fn decode<M: Message + Default>(frame: &Frame) -> Result<M, Fault> {
+    M::decode(&frame.body[..]).map_err(Fault::bad_message)
+}
