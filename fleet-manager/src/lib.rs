@@ -12,12 +12,16 @@
 //! ```
 
 pub mod assets;
+pub mod builds;
 pub mod config;
+pub mod gateways;
 pub mod pki;
 pub mod servers;
 pub mod service;
+pub mod sessions;
 pub mod smoke;
 pub mod snapshots;
+pub mod store;
 pub mod world_control;
 
 pub use config::{Config, ConfigError};

@@ -1,0 +1,512 @@
+//! Every player session that the gateways report: rows, indexes, departures, and a stream of changes.
+//!
+//! Only an observation, rebuilt from the gateways after a restart. What is not known is said to be unknown and never
+//! taken for empty (design rule 9): a gateway whose full list has not arrived makes every count a lower bound.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tidegate_proto::convert::{self, BadField};
+use tidegate_proto::v1;
+use tidegate_types::{Clock, EnvironmentId, GatewayId, PlayerId, RealmId, SessionId, SystemClock, Timestamp};
+use tokio::sync::{broadcast, watch};
+use uuid::Uuid;
+
+/// Changes that a slow watcher may be behind before it gets a fresh snapshot instead: a second of a busy realm.
+const BACKLOG: usize = 8192;
+
+/// Most sessions of one manager: about 1 KiB each.
+const MOST: usize = 1_000_000;
+
+/// One change, for watchers.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// The row as it is now.
+    Row(Arc<v1::SessionRow>),
+    /// It has ended; the row as it was.
+    Gone(Arc<v1::SessionRow>),
+}
+
+/// Most departures that wait to be counted. They are taken once a second; more than this in a second is not plausible,
+/// and losing the oldest costs a figure in a report, not a player.
+const DEPARTURES: usize = 100_000;
+
+/// One session has left one environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Departed {
+    /// The environment it left.
+    pub environment: EnvironmentId,
+    /// When that was heard.
+    pub at: Timestamp,
+    /// The word of the cause that moved it, or of how it ended: `logout`, `kicked`, `grace_over`, `lost`, `unreported`.
+    pub how: String,
+}
+
+/// What the gateways know of one environment.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Population {
+    /// Sessions pinned to it.
+    pub sessions: u32,
+    /// Of those, in a hand-over.
+    pub moving: u32,
+    /// By zone.
+    pub by_zone: BTreeMap<String, u32>,
+    /// By kind of zone.
+    pub by_kind: BTreeMap<String, u32>,
+}
+
+/// Why a report cannot be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// A field of it is wrong.
+    #[error(transparent)]
+    Field(#[from] BadField),
+    /// The registry is full.
+    #[error("there are {MOST} sessions already")]
+    Full,
+}
+
+#[derive(Debug)]
+struct Entry {
+    gateway: GatewayId,
+    realm: RealmId,
+    environment: Option<EnvironmentId>,
+    player: PlayerId,
+    row: Arc<v1::SessionRow>,
+}
+
+#[derive(Debug, Default)]
+struct Reported {
+    ids: BTreeSet<SessionId>,
+    /// The full list has arrived since the gateway connected.
+    known: bool,
+    /// The ids of the full list that is arriving.
+    arriving: Option<BTreeSet<SessionId>>,
+}
+
+#[derive(Debug, Default)]
+struct Registry {
+    rows: BTreeMap<SessionId, Entry>,
+    by_environment: HashMap<EnvironmentId, BTreeSet<SessionId>>,
+    by_player: HashMap<(RealmId, PlayerId), BTreeSet<SessionId>>,
+    gateways: BTreeMap<GatewayId, Reported>,
+    departures: HashMap<RealmId, VecDeque<Departed>>,
+}
+
+/// Handle to the registry. No method waits; the lock is never held across an await.
+#[derive(Debug, Clone)]
+pub struct Sessions {
+    registry: Arc<Mutex<Registry>>,
+    changes: broadcast::Sender<Change>,
+    version: watch::Sender<u64>,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self { registry: Arc::default(), changes: broadcast::channel(BACKLOG).0, version: watch::channel(0).0 }
+    }
+}
+
+impl Sessions {
+    fn lock(&self) -> MutexGuard<'_, Registry> {
+        // Every method leaves the registry whole before it can panic.
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changed(&self) {
+        self.version.send_modify(|version| *version += 1);
+    }
+
+    fn publish(&self, change: Change) {
+        // Nobody watching is not an error.
+        drop(self.changes.send(change));
+    }
+
+    /// A gateway has connected: until its full list has arrived its sessions are unknown.
+    pub fn connected(&self, gateway: &GatewayId) {
+        let mut registry = self.lock();
+        let reported = registry.gateways.entry(gateway.clone()).or_default();
+        reported.known = false;
+        reported.arriving = None;
+        drop(registry);
+        self.changed();
+    }
+
+    /// A gateway's stream broke: its rows stay as the last that was heard, and are not known any more.
+    pub fn disconnected(&self, gateway: &GatewayId) {
+        self.connected(gateway);
+    }
+
+    /// A gateway is gone for good: its rows are dropped. Their departure is counted as `lost`.
+    pub fn forget(&self, gateway: &GatewayId) {
+        let mut registry = self.lock();
+        let ids = registry.gateways.remove(gateway).map(|r| r.ids).unwrap_or_default();
+        let gone: Vec<_> = ids.iter().filter_map(|id| registry.remove(id, "lost")).collect();
+        drop(registry);
+        gone.into_iter().for_each(|row| self.publish(Change::Gone(row)));
+        self.changed();
+    }
+
+    /// The full list begins.
+    pub fn begin(&self, gateway: &GatewayId) {
+        let mut registry = self.lock();
+        let reported = registry.gateways.entry(gateway.clone()).or_default();
+        reported.known = false;
+        reported.arriving = Some(BTreeSet::new());
+    }
+
+    /// The full list is complete: what it did not name is gone.
+    pub fn end(&self, gateway: &GatewayId) {
+        let mut registry = self.lock();
+        let reported = registry.gateways.entry(gateway.clone()).or_default();
+        reported.known = true;
+        let listed = reported.arriving.take().unwrap_or_default();
+        let stale: Vec<SessionId> = reported.ids.difference(&listed).copied().collect();
+        // How they ended was not heard; the gateway knew, and the stream broke before it could say.
+        let gone: Vec<_> = stale.iter().filter_map(|id| registry.remove(id, "unreported")).collect();
+        drop(registry);
+        gone.into_iter().for_each(|row| self.publish(Change::Gone(row)));
+        self.changed();
+    }
+
+    /// A row is new or has changed.
+    ///
+    /// # Errors
+    /// A field is wrong, or the registry is full.
+    pub fn put(&self, gateway: &GatewayId, mut row: v1::SessionRow) -> Result<(), Refused> {
+        let id = session_id("session.session_id", &row.session_id)?;
+        let realm: RealmId = convert::id("session.realm", &row.realm)?;
+        let player: PlayerId = convert::id("session.player", &row.player)?;
+        let environment = convert::optional_id("session.environment_id", &row.environment_id)?;
+        row.gateway_id = gateway.to_string();
+        let row = Arc::new(row);
+        let mut registry = self.lock();
+        if registry.rows.len() >= MOST && !registry.rows.contains_key(&id) {
+            return Err(Refused::Full);
+        }
+        registry.put(id, Entry { gateway: gateway.clone(), realm, environment, player, row: Arc::clone(&row) });
+        drop(registry);
+        self.publish(Change::Row(row));
+        self.changed();
+        Ok(())
+    }
+
+    /// A session has ended.
+    ///
+    /// # Errors
+    /// The id is wrong.
+    pub fn gone(&self, gateway: &GatewayId, gone: &v1::SessionGone) -> Result<(), Refused> {
+        let id = session_id("session_gone.session_id", &gone.session_id)?;
+        let mut registry = self.lock();
+        // Another gateway may hold it by now; only the holder's word ends it.
+        if registry.rows.get(&id).is_none_or(|entry| entry.gateway != *gateway) {
+            return Ok(());
+        }
+        let reason = if gone.reason.is_empty() { "unreported" } else { &gone.reason };
+        let row = registry.remove(&id, reason);
+        drop(registry);
+        if let Some(row) = row {
+            self.publish(Change::Gone(row));
+        }
+        self.changed();
+        Ok(())
+    }
+
+    /// Grows with every change.
+    #[must_use]
+    pub fn version(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// Changes from now on.
+    #[must_use]
+    pub fn watch(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
+    }
+
+    /// One session.
+    #[must_use]
+    pub fn get(&self, id: SessionId) -> Option<Arc<v1::SessionRow>> {
+        self.lock().rows.get(&id).map(|entry| Arc::clone(&entry.row))
+    }
+
+    /// A player's sessions (of different characters).
+    #[must_use]
+    pub fn of_player(&self, player: &PlayerId) -> Vec<Arc<v1::SessionRow>> {
+        let registry = self.lock();
+        let ids = registry.by_player.iter().filter(|((_, p), _)| p == player).flat_map(|(_, ids)| ids);
+        ids.filter_map(|id| registry.rows.get(id)).map(|entry| Arc::clone(&entry.row)).collect()
+    }
+
+    /// The sessions after `after` in the order of their ids that match, at most `limit`, and how many match in all.
+    #[must_use]
+    pub fn list(
+        &self,
+        filter: &v1::SessionFilter,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> (Vec<Arc<v1::SessionRow>>, u32) {
+        let registry = self.lock();
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let page = registry
+            .rows
+            .range((start, Bound::Unbounded))
+            .map(|(_, entry)| &entry.row)
+            .filter(|row| matches(filter, row))
+            .take(limit)
+            .cloned()
+            .collect();
+        let total = registry.rows.values().filter(|entry| matches(filter, &entry.row)).count();
+        (page, u32::try_from(total).unwrap_or(u32::MAX))
+    }
+
+    /// The sessions of an environment.
+    #[must_use]
+    pub fn of_environment(&self, environment: &EnvironmentId) -> Vec<Arc<v1::SessionRow>> {
+        let registry = self.lock();
+        let ids = registry.by_environment.get(environment).into_iter().flatten();
+        ids.filter_map(|id| registry.rows.get(id)).map(|entry| Arc::clone(&entry.row)).collect()
+    }
+
+    /// How many sessions of an environment are held by a gateway that has not sent its full list.
+    #[must_use]
+    pub fn population(&self, environment: &EnvironmentId) -> Population {
+        let mut population = Population::default();
+        for row in self.of_environment(environment) {
+            population.sessions += 1;
+            population.moving += u32::from(row.state() == v1::SessionState::Moving);
+            *population.by_zone.entry(row.zone.clone()).or_default() += 1;
+            *population.by_kind.entry(row.zone_kind.clone()).or_default() += 1;
+        }
+        population
+    }
+
+    /// The departures in a realm that have not been taken yet, oldest first.
+    #[must_use]
+    pub fn take_departures(&self, realm: &RealmId) -> Vec<Departed> {
+        self.lock().departures.remove(realm).map(Vec::from).unwrap_or_default()
+    }
+
+    /// The gateways whose full list has not arrived.
+    #[must_use]
+    pub fn unknown(&self) -> Vec<GatewayId> {
+        self.lock().gateways.iter().filter(|(_, r)| !r.known).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// How many sessions a gateway holds.
+    #[must_use]
+    pub fn of_gateway(&self, gateway: &GatewayId) -> usize {
+        self.lock().gateways.get(gateway).map_or(0, |r| r.ids.len())
+    }
+}
+
+impl Registry {
+    fn put(&mut self, id: SessionId, entry: Entry) {
+        if let Some(old) = self.rows.get(&id) {
+            if old.gateway != entry.gateway
+                && let Some(reported) = self.gateways.get_mut(&old.gateway)
+            {
+                reported.ids.remove(&id);
+            }
+            if let Some(left) = &old.environment
+                && entry.environment.as_ref() != Some(left)
+            {
+                let cause = entry.row.pin.as_ref().and_then(|pin| convert::cause(pin.cause).ok());
+                let how = cause.map_or("unreported", |cause| cause.as_str());
+                departed(&mut self.departures, &old.realm, left, how);
+            }
+            let (environment, player) = (old.environment.clone(), (old.realm.clone(), old.player.clone()));
+            self.unindex(id, environment.as_ref(), player);
+        }
+        let reported = self.gateways.entry(entry.gateway.clone()).or_default();
+        reported.ids.insert(id);
+        if let Some(arriving) = &mut reported.arriving {
+            arriving.insert(id);
+        }
+        if let Some(environment) = &entry.environment {
+            self.by_environment.entry(environment.clone()).or_default().insert(id);
+        }
+        self.by_player.entry((entry.realm.clone(), entry.player.clone())).or_default().insert(id);
+        self.rows.insert(id, entry);
+    }
+
+    fn remove(&mut self, id: &SessionId, reason: &str) -> Option<Arc<v1::SessionRow>> {
+        let entry = self.rows.remove(id)?;
+        if let Some(reported) = self.gateways.get_mut(&entry.gateway) {
+            reported.ids.remove(id);
+        }
+        if let Some(left) = &entry.environment {
+            departed(&mut self.departures, &entry.realm, left, reason);
+        }
+        self.unindex(*id, entry.environment.as_ref(), (entry.realm, entry.player));
+        Some(entry.row)
+    }
+
+    fn unindex(&mut self, id: SessionId, environment: Option<&EnvironmentId>, player: (RealmId, PlayerId)) {
+        if let Some(environment) = environment
+            && let Some(ids) = self.by_environment.get_mut(environment)
+        {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.by_environment.remove(environment);
+            }
+        }
+        if let Some(ids) = self.by_player.get_mut(&player) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.by_player.remove(&player);
+            }
+        }
+    }
+}
+
+fn departed(queues: &mut HashMap<RealmId, VecDeque<Departed>>, realm: &RealmId, left: &EnvironmentId, how: &str) {
+    let queue = queues.entry(realm.clone()).or_default();
+    if queue.len() >= DEPARTURES {
+        queue.pop_front();
+    }
+    queue.push_back(Departed { environment: left.clone(), at: SystemClock.now().wall, how: how.to_owned() });
+}
+
+/// True if the row matches every part of the filter that is set.
+#[must_use]
+pub fn matches(filter: &v1::SessionFilter, row: &v1::SessionRow) -> bool {
+    let is = |want: &str, have: &str| want.is_empty() || want == have;
+    is(&filter.realm, &row.realm)
+        && is(&filter.environment_id, &row.environment_id)
+        && is(&filter.server_id, &row.server_id)
+        && is(&filter.zone, &row.zone)
+        && is(&filter.player, &row.player)
+}
+
+/// Reads the 16 bytes of a session's id.
+///
+/// # Errors
+/// [`BadField`] naming the field.
+pub fn session_id(field: &'static str, bytes: &[u8]) -> Result<SessionId, BadField> {
+    let id = Uuid::from_slice(bytes).map_err(|_| BadField::new(field, format!("has {} bytes, not 16", bytes.len())))?;
+    Ok(SessionId(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gateway(id: &str) -> GatewayId {
+        id.parse().unwrap()
+    }
+
+    fn environment(id: &str) -> EnvironmentId {
+        id.parse().unwrap()
+    }
+
+    fn row(n: u128, environment: &str, cause: v1::Cause) -> v1::SessionRow {
+        v1::SessionRow {
+            session_id: SessionId(Uuid::from_u128(n)).to_vec(),
+            realm: "eu-1".into(),
+            player: format!("p{n}"),
+            environment_id: environment.into(),
+            zone: "harbour".into(),
+            zone_kind: "shared".into(),
+            pin: Some(v1::Pin { cause: cause.into(), ..v1::Pin::default() }),
+            ..v1::SessionRow::default()
+        }
+    }
+
+    fn gone(n: u128, reason: &str) -> v1::SessionGone {
+        v1::SessionGone {
+            session_id: SessionId(Uuid::from_u128(n)).to_vec(),
+            reason: reason.into(),
+            ..v1::SessionGone::default()
+        }
+    }
+
+    fn departures(sessions: &Sessions) -> Vec<(String, String)> {
+        let taken = sessions.take_departures(&"eu-1".parse().unwrap());
+        taken.into_iter().map(|d| (d.environment.to_string(), d.how)).collect()
+    }
+
+    #[test]
+    fn departures_are_counted_by_where_they_went() {
+        let sessions = Sessions::default();
+        let gw = gateway("gw-1");
+        for n in 0..3 {
+            sessions.put(&gw, row(n, "blue", v1::Cause::Login)).unwrap();
+        }
+        sessions.put(&gw, row(0, "green", v1::Cause::Zone)).unwrap();
+        sessions.put(&gw, row(0, "green", v1::Cause::Zone)).unwrap();
+        sessions.gone(&gw, &gone(1, "logout")).unwrap();
+        sessions.gone(&gw, &gone(1, "logout")).unwrap();
+        assert_eq!(departures(&sessions), [("blue".into(), "zone".into()), ("blue".into(), "logout".into())]);
+        assert_eq!(departures(&sessions), []);
+        assert_eq!(sessions.population(&environment("blue")).sessions, 1);
+        assert_eq!(sessions.population(&environment("green")).sessions, 1);
+        assert!(sessions.of_player(&"p1".parse().unwrap()).is_empty());
+    }
+
+    #[test]
+    fn a_full_list_replaces_what_was_known_and_is_unknown_until_it_ends() {
+        let sessions = Sessions::default();
+        let gw = gateway("gw-1");
+        sessions.connected(&gw);
+        sessions.begin(&gw);
+        sessions.put(&gw, row(1, "blue", v1::Cause::Login)).unwrap();
+        sessions.put(&gw, row(2, "blue", v1::Cause::Login)).unwrap();
+        assert_eq!(sessions.unknown(), std::slice::from_ref(&gw));
+        sessions.end(&gw);
+        assert!(sessions.unknown().is_empty());
+
+        sessions.disconnected(&gw);
+        assert_eq!(sessions.unknown(), std::slice::from_ref(&gw));
+        assert_eq!(sessions.population(&environment("blue")).sessions, 2, "the last that was heard stays");
+        sessions.begin(&gw);
+        sessions.put(&gw, row(2, "blue", v1::Cause::Login)).unwrap();
+        sessions.end(&gw);
+        assert_eq!(sessions.list(&v1::SessionFilter::default(), None, 10).1, 1);
+        assert_eq!(departures(&sessions), [("blue".into(), "unreported".into())]);
+    }
+
+    #[test]
+    fn only_the_holder_ends_a_session() {
+        let sessions = Sessions::default();
+        sessions.put(&gateway("gw-1"), row(1, "blue", v1::Cause::Login)).unwrap();
+        sessions.put(&gateway("gw-2"), row(1, "blue", v1::Cause::Resume)).unwrap();
+        sessions.gone(&gateway("gw-1"), &gone(1, "replaced")).unwrap();
+        assert_eq!(sessions.population(&environment("blue")).sessions, 1);
+        sessions.forget(&gateway("gw-1"));
+        assert_eq!(sessions.population(&environment("blue")).sessions, 1);
+        sessions.forget(&gateway("gw-2"));
+        assert_eq!(sessions.population(&environment("blue")).sessions, 0);
+    }
+
+    #[test]
+    fn pages_follow_each_other_and_filters_must_all_match() {
+        let sessions = Sessions::default();
+        for n in 0..10 {
+            let environment = if n % 2 == 0 { "blue" } else { "green" };
+            sessions.put(&gateway("gw-1"), row(n, environment, v1::Cause::Login)).unwrap();
+        }
+        let filter = v1::SessionFilter { environment_id: "blue".into(), ..Default::default() };
+        let mut after = None;
+        let mut seen = Vec::new();
+        loop {
+            let (page, total) = sessions.list(&filter, after, 2);
+            assert_eq!(total, 5);
+            let Some(last) = page.last() else { break };
+            after = SessionId::from_slice(&last.session_id);
+            seen.extend(page.iter().map(|row| row.player.clone()));
+        }
+        assert_eq!(seen, ["p0", "p2", "p4", "p6", "p8"]);
+        let none = v1::SessionFilter { player: "p1".into(), ..filter };
+        assert_eq!(sessions.list(&none, None, 10).1, 0);
+    }
+
+    #[test]
+    fn a_bad_row_is_refused_by_field() {
+        let sessions = Sessions::default();
+        let bad = v1::SessionRow { session_id: vec![1; 3], ..row(1, "blue", v1::Cause::Login) };
+        let error = sessions.put(&gateway("gw-1"), bad).unwrap_err().to_string();
+        assert_eq!(error, "field session.session_id: has 3 bytes, not 16");
+    }
+}
