@@ -9,7 +9,13 @@ pub mod packed;
 pub mod varint;
 
 /// The API of Tidegate, version 1 (generated from `tidegate/v1/*.proto`).
-#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; the comments stand in the protos")]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    reason = "generated; the comments stand in the protos"
+)]
 pub mod v1 {
     tonic::include_proto!("tidegate.v1");
 }
@@ -17,7 +23,13 @@ pub mod v1 {
 /// The stub's own game (generated from `tidegate/stub/v1/game.proto`).
 pub mod stub {
     /// Version 1.
-    #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; the comments stand in the protos")]
+    #[allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        clippy::allow_attributes_without_reason,
+        reason = "generated; the comments stand in the protos"
+    )]
     pub mod v1 {
         tonic::include_proto!("tidegate.stub.v1");
     }
