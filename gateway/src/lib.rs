@@ -11,7 +11,10 @@
 //! `gateway-core`, which has none of these.
 
 pub mod config;
+mod convert;
+mod edge;
 mod service;
+mod session_stream;
 
 pub use config::{Config, ConfigError, Limits};
 pub use service::{Service, StartError};

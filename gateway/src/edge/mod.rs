@@ -1,0 +1,624 @@
+//! The edge: one UDP socket, one QUIC endpoint and its connections, owned by one thread without a lock.
+//!
+//! Each wake-up is one pass: [`Edge::receive`] packets, [`Edge::expire`] timers, [`Edge::next_event`] until there are none,
+//! and [`Edge::flush`]. Only connections on the dirty list are touched, and everything said to a connection within a pass
+//! leaves in one go. Refuses to know sessions: it hands over frames and datagrams by connection index.
+
+mod cid;
+mod connection;
+mod setup;
+mod socket;
+mod timers;
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use quinn_proto::{
+    DatagramEvent, Dir, EcnCodepoint, Endpoint, EndpointConfig, Event, Incoming, SendDatagramError, ServerConfig,
+    StreamEvent, Transmit,
+};
+use tidegate_proto::CloseCode;
+
+pub(crate) use cid::GatewayCids;
+pub(crate) use setup::{endpoint as endpoint_config, server as server_config, tls};
+
+use crate::Limits;
+use crate::session_stream::ClientFrame;
+use connection::{Phase, PlayerConnection, Read};
+use socket::Socket;
+use timers::Timers;
+
+/// How long a closing connection may take to receive what was said last.
+const LINGER: Duration = Duration::from_secs(1);
+/// Receive calls in one pass, so that a flood of packets cannot keep the links and the timers waiting.
+const RECEIVES_PER_PASS: usize = 16;
+
+/// What the edge has for the shard. A connection becomes known with its `Hello` and is known until the shard closes it or
+/// hears of its loss.
+#[derive(Debug)]
+pub(crate) enum EdgeEvent {
+    /// A frame of the session stream.
+    Frame { conn: u32, frame: ClientFrame },
+    /// An unreliable message.
+    Datagram { conn: u32, payload: Bytes },
+    /// The connection is gone, by the network, by its client's word, or because its client broke a rule.
+    Lost { conn: u32 },
+}
+
+/// What happened at the edge since its start.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct EdgeCounters {
+    pub(crate) accepted: u64,
+    pub(crate) connected: u64,
+    pub(crate) turned_away: u64,
+    pub(crate) retried: u64,
+    pub(crate) packets_in: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) transmits: u64,
+    pub(crate) bytes_out: u64,
+    /// Connections that the gateway closed, by close code.
+    pub(crate) closed: [u64; 11],
+    pub(crate) lost: u64,
+    pub(crate) datagrams_dropped: u64,
+}
+
+pub(crate) struct Edge {
+    socket: Socket,
+    endpoint: Endpoint,
+    limits: Limits,
+    /// By quinn-proto's handle, which is a slab index; boxed, because a connection is several kilobytes.
+    connections: Vec<Option<Box<PlayerConnection>>>,
+    count: u32,
+    handshaking: u32,
+    dirty: Vec<u32>,
+    ready: VecDeque<u32>,
+    /// Those that used up their turn.
+    deferred: Vec<u32>,
+    timers: Timers,
+    buffer: Vec<u8>,
+    /// A transmit that the system's buffer had no room for.
+    blocked: Option<Transmit>,
+    /// The moment of this pass.
+    now: Instant,
+    counters: EdgeCounters,
+}
+
+impl Edge {
+    /// Takes over a bound socket. Must be called within the runtime that will drive it.
+    pub(crate) fn new(
+        socket: std::net::UdpSocket,
+        endpoint: EndpointConfig,
+        server: ServerConfig,
+        limits: Limits,
+    ) -> io::Result<Self> {
+        let socket = Socket::new(socket)?;
+        let endpoint = Endpoint::new(Arc::new(endpoint), Some(Arc::new(server)), socket.can_find_mtu(), None);
+        Ok(Self {
+            socket,
+            endpoint,
+            limits,
+            connections: Vec::new(),
+            count: 0,
+            handshaking: 0,
+            dirty: Vec::new(),
+            ready: VecDeque::new(),
+            deferred: Vec::new(),
+            timers: Timers::default(),
+            buffer: Vec::new(),
+            blocked: None,
+            now: Instant::now(),
+            counters: EdgeCounters::default(),
+        })
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Connections, in any phase.
+    pub(crate) fn count(&self) -> u32 {
+        self.count
+    }
+
+    pub(crate) fn counters(&self) -> &EdgeCounters {
+        &self.counters
+    }
+
+    /// Waits until the socket has something to read, or room for what waits to be written. Cancel-safe.
+    pub(crate) async fn io_ready(&self) -> io::Result<()> {
+        if self.blocked.is_some() {
+            tokio::select! {
+                outcome = self.socket.readable() => outcome,
+                outcome = self.socket.writable() => outcome,
+            }
+        } else {
+            self.socket.readable().await
+        }
+    }
+
+    /// When [`Self::expire`] is due; `None`: no timer runs.
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// True when connections have something for the shard already: do not sleep.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.deferred.is_empty() || !self.ready.is_empty()
+    }
+
+    /// Begins a pass: takes packets off the socket. True when there may be more.
+    pub(crate) fn receive(&mut self, now: Instant) -> io::Result<bool> {
+        self.now = now;
+        self.ready.extend(self.deferred.drain(..));
+        for index in &self.ready {
+            if let Some(conn) = self.connections[*index as usize].as_deref_mut() {
+                conn.turn = self.limits.frames_per_turn;
+            }
+        }
+        let mut incoming = Vec::new();
+        let mut response = Vec::new();
+        for _ in 0..RECEIVES_PER_PASS {
+            let Self { socket, endpoint, connections, dirty, counters, .. } = self;
+            let mut responses: Vec<(Transmit, Vec<u8>)> = Vec::new();
+            let more = socket.receive(|meta, packet| {
+                counters.packets_in += 1;
+                counters.bytes_in += packet.len() as u64;
+                let ecn = meta.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8));
+                response.clear();
+                match endpoint.handle(now, meta.addr, meta.dst_ip, ecn, BytesMut::from(packet), &mut response) {
+                    Some(DatagramEvent::ConnectionEvent(handle, event)) => {
+                        if let Some(conn) = connections.get_mut(handle.0).and_then(Option::as_deref_mut) {
+                            conn.proto.handle_event(event);
+                            mark_dirty(conn, dirty);
+                        }
+                    }
+                    Some(DatagramEvent::NewConnection(new)) => incoming.push(new),
+                    Some(DatagramEvent::Response(transmit)) => responses.push((transmit, response.clone())),
+                    None => {}
+                }
+            })?;
+            for (transmit, contents) in responses {
+                self.respond(&transmit, &contents);
+            }
+            // After each call, so that the rest of a handshake finds its connection.
+            for new in incoming.drain(..) {
+                self.accept(new);
+            }
+            if !more {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Handles every timer that is due.
+    pub(crate) fn expire(&mut self) {
+        while let Some(index) = self.timers.pop_due(self.now) {
+            let now = self.now;
+            let Some(conn) = self.connections[index as usize].as_deref_mut() else { continue };
+            mark_dirty(conn, &mut self.dirty);
+            if conn.proto.poll_timeout().is_some_and(|at| at <= now) {
+                conn.proto.handle_timeout(now);
+            }
+            if conn.deadline.is_some_and(|at| at <= now) {
+                let code = match conn.phase {
+                    Phase::Lingering(code) => code,
+                    Phase::Handshaking | Phase::AwaitingHello | Phase::Open | Phase::Closed => CloseCode::HelloTimeout,
+                };
+                self.fail(index, code);
+            }
+        }
+    }
+
+    /// Collects what the dirty connections' state machines have to say. Call after [`Self::receive`] and
+    /// [`Self::expire`].
+    pub(crate) fn collect(&mut self) {
+        for place in 0..self.dirty.len() {
+            self.collect_one(self.dirty[place]);
+        }
+    }
+
+    /// The next thing for the shard; `None` ends the turn.
+    pub(crate) fn next_event(&mut self) -> Option<EdgeEvent> {
+        while let Some(&index) = self.ready.front() {
+            if let Some(event) = self.event_of(index) {
+                return Some(event);
+            }
+            self.ready.pop_front();
+            if let Some(conn) = self.connections[index as usize].as_deref_mut() {
+                if conn.has_input() {
+                    self.deferred.push(index);
+                } else {
+                    conn.ready = false;
+                }
+            }
+        }
+        None
+    }
+
+    fn event_of(&mut self, index: u32) -> Option<EdgeEvent> {
+        let conn = self.connections[index as usize].as_deref_mut()?;
+        let known = conn.phase == Phase::Open;
+        while conn.readable && !conn.paused && (conn.turn > 0 || conn.lost) {
+            if !matches!(conn.phase, Phase::AwaitingHello | Phase::Open) {
+                conn.readable = false;
+                break;
+            }
+            conn.turn = conn.turn.saturating_sub(1);
+            mark_dirty(conn, &mut self.dirty);
+            match conn.read() {
+                Read::Frame(frame) => {
+                    if let ClientFrame::Hello(_) = frame {
+                        conn.phase = Phase::Open;
+                        conn.deadline = None;
+                    }
+                    return Some(EdgeEvent::Frame { conn: index, frame });
+                }
+                Read::Nothing => break,
+                Read::Ended => {
+                    self.fail(index, CloseCode::Done);
+                    break;
+                }
+                Read::Broke(code) => {
+                    self.fail(index, code);
+                    break;
+                }
+            }
+        }
+        let conn = self.connections[index as usize].as_deref_mut()?;
+        while conn.datagrams && !conn.lost && conn.turn > 0 {
+            conn.turn -= 1;
+            if let Some(payload) = conn.read_datagram()
+                && known
+            {
+                return Some(EdgeEvent::Datagram { conn: index, payload });
+            }
+        }
+        if conn.lost {
+            conn.lost = false;
+            conn.phase = Phase::Closed;
+            (conn.readable, conn.datagrams) = (false, false);
+            mark_dirty(conn, &mut self.dirty);
+            return known.then_some(EdgeEvent::Lost { conn: index });
+        }
+        None
+    }
+
+    /// Says something on the session stream: `put` appends whole frames. A client that does not keep up is closed.
+    pub(crate) fn send(&mut self, index: u32, put: impl FnOnce(&mut BytesMut)) {
+        let Some(conn) = known(&mut self.connections, index) else { return };
+        put(conn.out());
+        if conn.backlog() > self.limits.backlog_bytes as usize {
+            self.fail(index, CloseCode::TooSlow);
+        } else if let Some(conn) = self.connections[index as usize].as_deref_mut() {
+            mark_dirty(conn, &mut self.dirty);
+        }
+    }
+
+    /// Sends an unreliable message, or drops it.
+    pub(crate) fn datagram(&mut self, index: u32, payload: Bytes) {
+        let Some(conn) = known(&mut self.connections, index) else { return };
+        match conn.proto.datagrams().send(payload, true) {
+            Ok(()) => mark_dirty(conn, &mut self.dirty),
+            Err(
+                SendDatagramError::UnsupportedByPeer
+                | SendDatagramError::Disabled
+                | SendDatagramError::TooLarge
+                | SendDatagramError::Blocked(_),
+            ) => self.counters.datagrams_dropped += 1,
+        }
+    }
+
+    /// Stops reading the session stream: QUIC's flow control then slows the client down.
+    pub(crate) fn pause_reading(&mut self, index: u32) {
+        if let Some(conn) = known(&mut self.connections, index) {
+            conn.paused = true;
+        }
+    }
+
+    /// Reads the session stream again.
+    pub(crate) fn resume_reading(&mut self, index: u32) {
+        let Some(conn) = known(&mut self.connections, index) else { return };
+        if conn.paused {
+            conn.paused = false;
+            conn.readable = true;
+            self.mark_ready(index);
+        }
+    }
+
+    /// Closes once what was said has been received (or after a second). The shard hears no more of it.
+    pub(crate) fn close_after_flush(&mut self, index: u32, code: CloseCode) {
+        let deadline = self.now + LINGER;
+        let Some(conn) = known(&mut self.connections, index) else { return };
+        if conn.lost {
+            // Nobody is there to receive anything.
+            conn.phase = Phase::Closed;
+            conn.lost = false;
+        } else {
+            conn.phase = Phase::Lingering(code);
+            conn.deadline = Some(deadline);
+        }
+        (conn.readable, conn.datagrams) = (false, false);
+        mark_dirty(conn, &mut self.dirty);
+        self.counters.closed[code as usize] += 1;
+    }
+
+    /// Says goodbye to all: those the shard knows are closed once `put` is flushed, the others at once.
+    pub(crate) fn close_all(&mut self, code: CloseCode, mut put: impl FnMut(&mut BytesMut)) {
+        for index in 0..self.connections.len() as u32 {
+            let Some(conn) = self.connections[index as usize].as_deref_mut() else { continue };
+            match conn.phase {
+                Phase::Open => {
+                    put(conn.out());
+                    self.close_after_flush(index, code);
+                }
+                Phase::Handshaking | Phase::AwaitingHello => self.fail(index, code),
+                Phase::Lingering(_) | Phase::Closed => (),
+            }
+        }
+    }
+
+    /// Ends a pass: hands output to QUIC and packets to the system.
+    pub(crate) fn flush(&mut self) {
+        if let Some(transmit) = self.blocked.take() {
+            let contents = std::mem::take(&mut self.buffer);
+            let sent = self.transmit(&transmit, &contents);
+            self.buffer = contents;
+            if !sent {
+                self.blocked = Some(transmit);
+                return;
+            }
+        }
+        let mut place = 0;
+        while place < self.dirty.len() {
+            let index = self.dirty[place];
+            if !self.flush_one(index) {
+                // The socket is full: this one and those after it wait for their next chance, still dirty.
+                self.dirty.drain(..place);
+                return;
+            }
+            place += 1;
+        }
+        self.dirty.clear();
+    }
+
+    /// False when the socket is full.
+    fn flush_one(&mut self, index: u32) -> bool {
+        let Some(conn) = self.connections[index as usize].as_deref_mut() else { return true };
+        if matches!(conn.phase, Phase::Open | Phase::Lingering(_)) && conn.write().is_err() {
+            self.fail(index, CloseCode::Done);
+        }
+        loop {
+            let Some(conn) = self.connections[index as usize].as_deref_mut() else { return true };
+            self.buffer.clear();
+            let Some(transmit) = conn.proto.poll_transmit(self.now, self.socket.max_segments(), &mut self.buffer) else {
+                if self.collect_one(index) {
+                    continue;
+                }
+                break;
+            };
+            let contents = std::mem::take(&mut self.buffer);
+            let sent = self.transmit(&transmit, &contents);
+            self.buffer = contents;
+            if !sent {
+                self.blocked = Some(transmit);
+                return false;
+            }
+        }
+        let Some(conn) = self.connections[index as usize].as_deref_mut() else { return true };
+        conn.dirty = false;
+        if conn.phase == Phase::Closed
+            && let Some(drained) = conn.drained.take()
+        {
+            self.endpoint.handle_event(conn.handle, drained);
+            self.connections[index as usize] = None;
+            self.timers.remove(index);
+            self.count -= 1;
+        } else if let Some(at) = conn.next_timeout() {
+            self.timers.arm(index, at);
+        }
+        true
+    }
+
+    /// True if there may be more to transmit now.
+    fn collect_one(&mut self, index: u32) -> bool {
+        let Some(conn) = self.connections[index as usize].as_deref_mut() else { return false };
+        let mut answered = false;
+        while let Some(event) = conn.proto.poll_endpoint_events() {
+            if event.is_drained() {
+                conn.drained = Some(event);
+            } else if let Some(event) = self.endpoint.handle_event(conn.handle, event) {
+                conn.proto.handle_event(event);
+                answered = true;
+            }
+        }
+        let (mut broke, mut gone) = (None, false);
+        while let Some(event) = conn.proto.poll() {
+            match event {
+                Event::Connected => {
+                    if conn.phase == Phase::Handshaking {
+                        conn.phase = Phase::AwaitingHello;
+                        conn.deadline = Some(self.now + Duration::from_millis(self.limits.hello_ms));
+                        self.handshaking -= 1;
+                        self.counters.connected += 1;
+                    }
+                }
+                Event::ConnectionLost { .. } => gone = true,
+                Event::Stream(StreamEvent::Opened { dir: Dir::Bi }) => {
+                    while let Some(stream) = conn.proto.streams().accept(Dir::Bi) {
+                        if conn.stream.is_none() {
+                            conn.stream = Some(stream);
+                            conn.readable = true;
+                        } else {
+                            broke = Some(CloseCode::TooManyStreams);
+                        }
+                    }
+                }
+                Event::Stream(StreamEvent::Readable { .. }) => conn.readable = true,
+                Event::DatagramReceived => conn.datagrams = true,
+                Event::Stream(StreamEvent::Finished { .. }) => {
+                    if let Phase::Lingering(code) = conn.phase {
+                        conn.close(self.now, code);
+                        conn.phase = Phase::Closed;
+                        answered = true;
+                    }
+                }
+                // Writing is tried again with every flush, and a stopped stream shows there.
+                Event::Stream(
+                    StreamEvent::Writable { .. }
+                    | StreamEvent::Stopped { .. }
+                    | StreamEvent::Available { .. }
+                    | StreamEvent::Opened { dir: Dir::Uni },
+                )
+                | Event::DatagramsUnblocked
+                | Event::HandshakeDataReady => (),
+            }
+        }
+        let input = conn.has_input();
+        if gone {
+            self.gone(index);
+        } else if let Some(code) = broke {
+            self.fail(index, code);
+        } else if input {
+            self.mark_ready(index);
+        }
+        answered || broke.is_some()
+    }
+
+    /// Closes a connection at once, for a reason of ours. The shard is told if it knows it.
+    fn fail(&mut self, index: u32, code: CloseCode) {
+        let now = self.now;
+        let Some(conn) = self.connections[index as usize].as_deref_mut() else { return };
+        if conn.phase == Phase::Closed || conn.lost {
+            return;
+        }
+        tracing::debug!(conn = index, remote = %conn.proto.remote_address(), code = connection::reason(code), "closed");
+        conn.close(now, code);
+        mark_dirty(conn, &mut self.dirty);
+        if !matches!(conn.phase, Phase::Lingering(_)) {
+            self.counters.closed[code as usize] += 1;
+        }
+        // What it sent before it broke a rule is not wanted any more.
+        conn.readable = false;
+        self.leave(index);
+    }
+
+    /// The network or the client ended it.
+    fn gone(&mut self, index: u32) {
+        self.counters.lost += 1;
+        if let Some(conn) = self.connections[index as usize].as_deref_mut() {
+            conn.deadline = None;
+        }
+        self.leave(index);
+    }
+
+    fn leave(&mut self, index: u32) {
+        let Some(conn) = self.connections[index as usize].as_deref_mut() else { return };
+        match conn.phase {
+            Phase::Handshaking => {
+                self.handshaking -= 1;
+                conn.phase = Phase::Closed;
+            }
+            Phase::AwaitingHello | Phase::Lingering(_) => conn.phase = Phase::Closed,
+            Phase::Open => {
+                conn.lost = true;
+                self.mark_ready(index);
+            }
+            Phase::Closed => (),
+        }
+    }
+
+    fn accept(&mut self, incoming: Incoming) {
+        let limits = &self.limits;
+        if self.count >= limits.connections || self.handshaking >= limits.pending_handshakes {
+            self.counters.turned_away += 1;
+            if incoming.remote_address_validated() {
+                let mut contents = Vec::new();
+                let transmit = self.endpoint.refuse(incoming, &mut contents);
+                self.respond(&transmit, &contents);
+            } else {
+                // Not worth an answer to an address that may be forged.
+                self.endpoint.ignore(incoming);
+            }
+            return;
+        }
+        if self.handshaking >= limits.pending_handshakes / 2 && !incoming.remote_address_validated() {
+            let mut contents = Vec::new();
+            if let Ok(transmit) = self.endpoint.retry(incoming, &mut contents) {
+                self.counters.retried += 1;
+                self.respond(&transmit, &contents);
+            }
+            return;
+        }
+        let deadline = self.now + Duration::from_millis(limits.handshake_ms);
+        let mut contents = Vec::new();
+        match self.endpoint.accept(incoming, self.now, &mut contents, None) {
+            Ok((handle, proto)) => {
+                let index = handle.0;
+                if self.connections.len() <= index {
+                    self.connections.resize_with(index + 1, || None);
+                }
+                let mut conn = Box::new(PlayerConnection::new(proto, handle, deadline));
+                mark_dirty(&mut conn, &mut self.dirty);
+                self.connections[index] = Some(conn);
+                self.count += 1;
+                self.handshaking += 1;
+                self.counters.accepted += 1;
+            }
+            Err(error) => {
+                if let Some(transmit) = error.response {
+                    self.respond(&transmit, &contents);
+                }
+            }
+        }
+    }
+
+    /// An answer outside any connection. Dropped when the socket is full: whoever asked asks again.
+    fn respond(&mut self, transmit: &Transmit, contents: &[u8]) {
+        if self.blocked.is_none() {
+            self.transmit(transmit, contents);
+        }
+    }
+
+    /// False when the socket is full.
+    fn transmit(&mut self, transmit: &Transmit, contents: &[u8]) -> bool {
+        match self.socket.send(transmit, contents) {
+            Ok(true) => {
+                self.counters.transmits += 1;
+                self.counters.bytes_out += transmit.size as u64;
+                true
+            }
+            Ok(false) => false,
+            // One packet was not sent; to QUIC it is a lost one.
+            Err(error) => {
+                tracing::debug!(%error, remote = %transmit.destination, "packet not sent");
+                true
+            }
+        }
+    }
+
+    fn mark_ready(&mut self, index: u32) {
+        let Some(conn) = self.connections[index as usize].as_deref_mut() else { return };
+        if !conn.ready {
+            conn.ready = true;
+            conn.turn = self.limits.frames_per_turn;
+            self.ready.push_back(index);
+        }
+    }
+}
+
+/// The connection, if the shard knows it.
+fn known(connections: &mut [Option<Box<PlayerConnection>>], index: u32) -> Option<&mut PlayerConnection> {
+    connections.get_mut(index as usize)?.as_deref_mut().filter(|conn| conn.phase == Phase::Open)
+}
+
+fn mark_dirty(conn: &mut PlayerConnection, dirty: &mut Vec<u32>) {
+    if !conn.dirty {
+        conn.dirty = true;
+        dirty.push(conn.handle.0 as u32);
+    }
+}
