@@ -12,11 +12,25 @@ mod args;
 pub mod character;
 pub mod db;
 pub mod faults;
+pub mod game;
 pub mod ledger;
+mod world;
 
 pub use args::Args;
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_types::{Clock, SystemClock};
+use tidegate_world::{Config, Host};
 use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use faults::{Fault, GameFaults};
+
+/// The last saves after the world has stopped take no longer than this; what hangs longer would hang for ever.
+const LAST_WRITES: Duration = Duration::from_secs(10);
 
 /// The world server cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -24,17 +38,83 @@ pub enum Error {
     /// The arguments contradict each other.
     #[error("{0}")]
     Arguments(String),
+    /// What the manager should have told is missing or wrong.
+    #[error(transparent)]
+    Config(#[from] tidegate_world::ConfigError),
     /// The realm database cannot be opened.
     #[error(transparent)]
-    Database(#[from] db::OpenError),
+    Open(#[from] db::OpenError),
+    /// The realm database cannot be used.
+    #[error("use the realm database")]
+    Database(#[from] rusqlite::Error),
+    /// The writer thread cannot be started.
+    #[error("start the realm database's writer")]
+    Writer(#[source] std::io::Error),
+    /// The host cannot start or go on.
+    #[error(transparent)]
+    Host(#[from] tidegate_world::HostError),
 }
 
-/// Serves until told to stop.
+/// Serves until told to stop, by the manager or by `shutdown`; then everything is saved.
 ///
 /// # Errors
 /// [`Error`], each a line for the operator.
 pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
-    character::Formats::of_build(args.major(), args.write_format).map_err(Error::Arguments)?;
-    shutdown.cancelled().await;
-    Ok(())
+    let formats = character::Formats::of_build(args.major(), args.write_format).map_err(Error::Arguments)?;
+    let mut config = Config::from_env(args.build.clone())?;
+    config.faults = host_faults(&args.faults);
+    if !args.faults.is_empty() {
+        warn!(faults = ?args.faults, "this server misbehaves as asked");
+    }
+
+    let connection = db::open(&config.database)?;
+    let instance = uuid::Uuid::new_v4().to_string();
+    let now = SystemClock.now().mono;
+    db::work::register(&connection, &instance, config.server.as_str(), args.build.as_str(), &boot_id(), now)?;
+    let zones = db::work::load_zones(&connection, config.server.as_str())?;
+    let (store, writer) = db::Store::start(connection).map_err(Error::Writer)?;
+
+    let rules = game::Rules {
+        server_id: config.server.to_string(),
+        environment_id: config.environment.to_string(),
+        zones: Arc::new(config.zones.iter().map(ToString::to_string).collect::<BTreeSet<_>>()),
+        kinds: config.instance_kinds.iter().map(ToString::to_string).collect(),
+        formats,
+        save_every: args.save_every(),
+    };
+    let entry = config.zones.first().map(ToString::to_string);
+    let faults = GameFaults::of(&args.faults);
+    let world = world::Stub::new(rules, entry, store, &instance, &zones, faults);
+    let host = Host::new(config, world)?;
+    info!(build = %args.build, instance, link = %host.link_addr(), "world server ready to register");
+    let outcome = host.run(shutdown).await;
+    // The world is dropped, and with it the last way to submit a job: the writer ends when it has done the rest.
+    let last = tokio::task::spawn_blocking(move || writer.join());
+    if tokio::time::timeout(LAST_WRITES, last).await.is_err() {
+        warn!("the realm database does not finish its writes");
+    }
+    Ok(outcome?)
+}
+
+/// The faults that the SDK itself has to show.
+fn host_faults(faults: &[Fault]) -> tidegate_world::Faults {
+    let mut host = tidegate_world::Faults::default();
+    for fault in faults {
+        match fault {
+            Fault::SlowStart(time) => host.slow_start = Some(*time),
+            Fault::NeverReady => host.never_ready = true,
+            Fault::WrongDigest => host.wrong_digest = true,
+            Fault::WrongBuild(build) => host.wrong_build = Some(build.clone()),
+            Fault::LiePopulation(by) => host.population_lie = Some(*by),
+            Fault::RefusePrepare(_) | Fault::DieIn(..) | Fault::Hang(_) => {}
+        }
+    }
+    host
+}
+
+/// Names this run of the machine: CLOCK_BOOTTIME begins anew with it. Where the system does not say, one name for all is
+/// right as long as the machine is not restarted.
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map_or_else(|_| "unknown".to_owned(), |id| id.trim().to_owned())
 }

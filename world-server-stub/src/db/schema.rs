@@ -14,13 +14,7 @@ pub const BANK_GOLD: i64 = 1_000_000_000;
 pub struct OpenError {
     path: PathBuf,
     #[source]
-    cause: Box<dyn std::error::Error + Send + Sync>,
-}
-
-impl OpenError {
-    pub(super) fn new(path: &Path, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
-        Self { path: path.to_owned(), cause: Box::new(cause) }
-    }
+    cause: rusqlite::Error,
 }
 
 /// `synchronous=NORMAL` in WAL mode writes each commit to the log file but syncs it only at checkpoints. A kill -9 loses
@@ -89,7 +83,7 @@ const TABLES: &str = "
 /// # Errors
 /// [`OpenError`] names the file.
 pub fn open(path: &Path) -> Result<Connection, OpenError> {
-    let named = |cause: rusqlite::Error| OpenError::new(path, cause);
+    let named = |cause| OpenError { path: path.to_owned(), cause };
     if let Some(folder) = path.parent() {
         // A folder that cannot be made shows as the open that then fails, with SQLite's own reason.
         let _made_or_open_fails = std::fs::create_dir_all(folder);

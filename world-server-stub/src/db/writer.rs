@@ -3,14 +3,11 @@
 //!
 //! Jobs are applied in the order of their submission, so a save submitted after a trade never undoes it.
 
-use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
 use rusqlite::{Connection, TransactionBehavior};
 use tracing::{debug, error, warn};
-
-use super::schema::{OpenError, open};
 
 /// Jobs that may wait: some seconds of saves and moves of a full server. More means that the disk does not keep up.
 const QUEUE: usize = 16_384;
@@ -44,17 +41,14 @@ pub struct WriterThread {
 }
 
 impl Store {
-    /// Opens the file and starts its writer.
+    /// Starts the writer on an open database.
     ///
     /// # Errors
-    /// [`OpenError`] names the file.
-    pub fn open(path: &Path) -> Result<(Self, WriterThread), OpenError> {
-        let connection = open(path)?;
+    /// When the system has no more threads.
+    pub fn start(connection: Connection) -> std::io::Result<(Self, WriterThread)> {
         let (jobs, queue) = sync_channel(QUEUE);
-        let thread = std::thread::Builder::new()
-            .name("realm-db".to_owned())
-            .spawn(move || Writer { connection }.run(&queue))
-            .map_err(|e| OpenError::new(path, e))?;
+        let thread =
+            std::thread::Builder::new().name("realm-db".to_owned()).spawn(move || Writer { connection }.run(&queue))?;
         Ok((Self { jobs }, WriterThread { thread }))
     }
 
