@@ -8,10 +8,17 @@
 //!
 //! A drain begins with the flip away from its environment, at first without a deadline; a policy is given once.
 
+pub mod explain;
+pub mod gate;
+pub mod progress;
+pub(crate) mod run;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tidegate_types::{Cause, EnvironmentId, Generation, Timestamp};
+
+use crate::observe::SessionObservation;
 
 /// What happens at the deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +56,12 @@ pub const DEFAULT_NOTICE: &str =
 pub const DEFAULT_MOVES_PER_SECOND: u32 = 200;
 
 impl Policy {
+    /// Most hand-overs a second, never zero.
+    #[must_use]
+    pub const fn pace(&self) -> u32 {
+        if self.moves_per_second == 0 { DEFAULT_MOVES_PER_SECOND } else { self.moves_per_second }
+    }
+
     /// Natural attrition for ever.
     #[must_use]
     pub const fn natural() -> Self {
@@ -144,4 +157,16 @@ pub struct Drain {
     pub notices_sent: BTreeSet<u64>,
     /// Commands sent so far; numbers their ids.
     pub commands: u64,
+}
+
+impl Drain {
+    /// When this session is moved or ended; `None`: it is not.
+    #[must_use]
+    pub fn leaves_at(&self, session: &SessionObservation) -> Option<Timestamp> {
+        let deadline = self.deadline.filter(|_| self.policy.at_deadline != AtDeadline::Stay)?;
+        if !session.busy || self.ignore_extensions {
+            return Some(deadline);
+        }
+        Some(deadline + self.policy.extensions.get(&session.zone_kind).copied().unwrap_or_default())
+    }
 }

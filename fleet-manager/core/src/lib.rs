@@ -3,14 +3,22 @@
 //! One [`Realm`] aggregate per realm. Inputs go in with the time, an [`Outcome`] comes out: rows to write, effects to
 //! perform, audit entries. No I/O, no clock, no randomness, no ids made here.
 
+mod cloning;
 pub mod drain;
 pub mod effect;
 pub mod environment;
+mod flip;
 pub mod input;
+pub mod lifecycle;
+#[cfg(feature = "model")]
+pub mod model;
 pub mod observe;
 pub mod outcome;
+pub mod plan;
+mod preflight;
 pub mod realm;
 pub mod refused;
+mod retire;
 pub mod rollback;
 pub mod rollout;
 pub mod routing;

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use tidegate_types::{
-    BuildVersion, EnvironmentId, FleetName, GatewayId, Generation, InstanceId, PartyId, PlayerId, ServerId, SessionId,
-    Timestamp, ZoneId,
+    BuildVersion, EnvironmentId, FleetName, GatewayId, Generation, InstanceId, PartyId, PlayerId, RolloutId, ServerId,
+    SessionId, Timestamp, ZoneId,
 };
 
 use crate::drain::Departure;
@@ -127,8 +127,6 @@ pub struct GatewayObservation {
     pub complete: bool,
     /// The generation of this realm's table that it acknowledged; zero: none.
     pub generation: Generation,
-    /// Hand-overs it has in flight.
-    pub handovers_in_flight: u32,
 }
 
 /// Who is where, by the gateways' word.
@@ -168,8 +166,32 @@ pub struct Observed {
     pub occupancy: Option<OccupancyReport>,
     /// Departures of the last minutes by environment: (when, how many), oldest first, one entry a second.
     pub departures: BTreeMap<EnvironmentId, VecDeque<(Timestamp, u32)>>,
-    /// Sessions that were told to leave, and when they were last told.
-    pub told: BTreeMap<EnvironmentId, BTreeMap<SessionId, Timestamp>>,
+    /// Who was told to leave which environment.
+    pub told: BTreeMap<EnvironmentId, Told>,
+    /// Rollouts whose green is being watched for crashes.
+    pub stable: BTreeMap<RolloutId, StableWatch>,
+    /// When this realm first heard anything since it was loaded: no step times out for the time nobody watched.
+    pub awake: Option<Timestamp>,
+}
+
+/// Who was told to leave an environment at a drain's deadline.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Told {
+    /// When the last batch went out.
+    pub last: Option<Timestamp>,
+    /// Those who were told and are still there, and when.
+    pub sessions: BTreeMap<SessionId, Timestamp>,
+}
+
+/// The watch over a green environment that shall become blue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StableWatch {
+    /// No crash was seen since then.
+    pub since: Timestamp,
+    /// Restarts of all its servers as of then.
+    pub restarts: u32,
+    /// Crashes seen by this watch.
+    pub crashes: u32,
 }
 
 impl Observed {

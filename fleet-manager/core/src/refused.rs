@@ -76,6 +76,8 @@ reasons! {
     AlreadyExists = "ALREADY_EXISTS",
     /// No such environment, fleet, rollout or snapshot.
     NotFound = "NOT_FOUND",
+    /// The realm has as many of them as it may have.
+    TooMany = "TOO_MANY",
     /// An argument cannot be.
     Invalid = "INVALID",
 }

@@ -1,4 +1,31 @@
 //! One rollout: a durable, resumable run of the steps that bring a build to the players.
+//!
+//! ```text
+//! Preflight -> Stage -> Verify -> Flip -> Drain -> VerifyStable -> Relabel -> Snapshot -> Clone -> StageNext
+//! '------- failed or aborted: -------'   '------- failed: Paused; aborted: RolledBack --------------------'
+//!           green retired, Failed
+//! ```
+//!
+//! Each step is a reconciler, one file each under `rollout/`: it looks at the rows, brings about what is missing, and says
+//! whether it is done, waits or failed ([`Progress`]). What it brings about is written before it is performed, so a step can
+//! be asked again at any time, after a crash too: the same rows give the same answer.
+//!
+//! **A second rollout** may start once the first has flipped. When it flips too, the first is *superseded*: its green now
+//! drains itself and will never be blue. The first keeps watching the drain of its own blue, skips what is left, and ends
+//! completed; the second relabels when nothing drains any more. So both drains end, and the last flip wins.
+
+mod clone;
+pub(crate) mod control;
+mod drain;
+mod flip;
+mod preflight;
+mod relabel;
+mod snapshot;
+mod stage;
+mod stage_next;
+mod steps;
+mod verify;
+mod verify_stable;
 
 use std::time::Duration;
 
@@ -187,4 +214,63 @@ pub struct Rollout {
     pub ended: Option<Timestamp>,
     /// Grows with every change of this row.
     pub generation: Generation,
+}
+
+/// What a step says when it is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Not done; what it waits for, and when to ask again (else with the next event).
+    Wait {
+        /// For people.
+        outcome: String,
+        /// When to ask again at the latest.
+        until: Option<Timestamp>,
+    },
+    /// Done, and what came of it.
+    Done(String),
+    /// Not needed, and why.
+    Skip(String),
+    /// Failed: why and what to do.
+    Fail(String),
+}
+
+impl Progress {
+    fn wait(outcome: impl Into<String>) -> Self {
+        Self::Wait { outcome: outcome.into(), until: None }
+    }
+}
+
+impl Rollout {
+    /// The step of this name.
+    #[must_use]
+    pub fn step(&self, name: StepName) -> Option<&Step> {
+        self.steps.iter().find(|s| s.name == name)
+    }
+
+    /// The step that is next or under way; `None`: all are over.
+    #[must_use]
+    pub fn current(&self) -> Option<&Step> {
+        self.steps.iter().find(|s| !matches!(s.state, StepState::Done | StepState::Skipped | StepState::Undone))
+    }
+
+    fn step_mut(&mut self, name: StepName) -> Option<&mut Step> {
+        self.steps.iter_mut().find(|s| s.name == name)
+    }
+}
+
+impl Step {
+    /// A step that has not begun.
+    #[must_use]
+    pub const fn pending(name: StepName) -> Self {
+        Self {
+            name,
+            state: StepState::Pending,
+            started: None,
+            ended: None,
+            outcome: String::new(),
+            checks: Vec::new(),
+            attempts: 0,
+            until: None,
+        }
+    }
 }

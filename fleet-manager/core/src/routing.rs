@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use tidegate_types::{BuildVersion, EnvironmentId, GatewayId, Generation, RealmId, Timestamp, ZoneId};
 
-use crate::environment::{Label, PhaseKind, RouteServer};
+use crate::environment::{Environment, Label, PhaseKind, RouteServer};
+use crate::outcome::{Change, Outcome, Reply};
+use crate::realm::Realm;
+use crate::refused::{Reason, Refused};
 use crate::spec::BoundaryPolicy;
 
 /// What became of the last flip.
@@ -134,4 +137,76 @@ pub struct RouteEnvironment {
     pub client_versions: String,
     /// Its sessions go at their next boundary although it does not drain.
     pub leave_at_boundary: bool,
+}
+
+impl Realm {
+    /// The routing table as it stands.
+    #[must_use]
+    pub fn table(&self) -> RouteTable {
+        let Self { rows, .. } = self;
+        let routing = &rows.routing;
+        RouteTable {
+            realm: rows.id.clone(),
+            generation: routing.generation,
+            accepting: if routing.frozen.is_some() { None } else { routing.accepting.clone() },
+            environments: rows.environments.values().filter(|e| e.is_routed()).map(|e| route(routing, e)).collect(),
+            boundaries: rows.spec.boundaries,
+            entry_zone: rows.spec.entry_zone.clone(),
+            party_follow: rows.spec.party_follow,
+            grace: rows.spec.grace,
+            hold_pins: routing.hold_pins,
+        }
+    }
+
+    /// Whether an operator may move a session to this environment: it must take players and be the one that does, or
+    /// still have some.
+    ///
+    /// # Errors
+    /// [`Reason::NotFound`], [`Reason::NotActive`].
+    pub fn may_move_to(&self, id: &EnvironmentId) -> Result<(), Refused> {
+        let environment = self.environment(id)?;
+        if self.is_accepting(id) {
+            return Ok(());
+        }
+        Err(Refused::new(
+            Reason::NotActive,
+            format!("environment {id} is {}: nobody new may come to it", environment.phase.kind()),
+            "move the session to the accepting environment",
+        ))
+    }
+
+    /// Stops taking new sessions in, or takes them again. Repeating it changes nothing.
+    pub(crate) fn freeze(&mut self, now: Timestamp, frozen: bool, reason: String, out: &mut Outcome) {
+        let routing = &mut self.rows.routing;
+        let before = routing.frozen.is_some();
+        if before != frozen {
+            routing.frozen = frozen.then(|| Freeze { since: now, reason: reason.clone() });
+            if !frozen {
+                // A rollback with the choice `freeze` held the pins as well.
+                routing.hold_pins = false;
+            }
+            out.changes.insert(Change::Routing);
+            let word = |frozen: bool| if frozen { "frozen" } else { "open" };
+            out.audit(None, "freeze", &self.rows.id, reason, word(before), word(frozen));
+        }
+        out.reply = Reply::Flip(if before == frozen {
+            self.rows.routing.generation
+        } else {
+            self.rows.routing.generation.next()
+        });
+    }
+}
+
+fn route(routing: &Routing, environment: &Environment) -> RouteEnvironment {
+    RouteEnvironment {
+        id: environment.id.clone(),
+        build: environment.build.version.clone(),
+        label: environment.label,
+        phase: environment.phase.kind(),
+        servers: environment.servers.values().cloned().collect(),
+        state_formats_read: environment.build.state_formats_read.clone(),
+        state_format_write: environment.build.state_format_write,
+        client_versions: environment.build.client_versions.clone(),
+        leave_at_boundary: routing.leave_at_boundary.contains(&environment.id),
+    }
 }

@@ -53,6 +53,12 @@ fn wrong(environment: &Environment, server: &ServerObservation) -> Option<String
     }
 }
 
+/// True when this server is not what it should be.
+#[must_use]
+pub fn is_wrong(environment: &Environment, server: &ServerObservation) -> bool {
+    wrong(environment, server).is_some()
+}
+
 fn is_loaded(environment: &Environment, server: &ServerObservation) -> Result<(), String> {
     let because = |what: &str| {
         if server.reason.is_empty() { what.to_owned() } else { format!("{what}: {}", server.reason) }
