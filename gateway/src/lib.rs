@@ -11,10 +11,18 @@
 //! `gateway-core`, which has none of these.
 
 pub mod config;
+mod control;
 mod convert;
 mod edge;
+mod links;
+mod metrics;
+mod players;
+mod reports;
 mod service;
 mod session_stream;
+mod shard;
+mod tables;
+mod used_tickets;
 
 pub use config::{Config, ConfigError, Limits};
-pub use service::{Service, StartError};
+pub use service::{RunError, Service, StartError};

@@ -1,73 +1,309 @@
 //! Wiring: what is opened at the start, which threads run, what ends them.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::fs;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
 
+use gateway_core::CoreConfig;
+use gateway_core::table::RealmTable;
+use socket2::{Domain, Protocol, Socket, Type};
+use tidegate_link::connect::Dialer;
+use tidegate_link::pki::Identity;
+use tidegate_proto::v1;
+use tidegate_ticket::{LoginPublicKey, ResumeKey};
+use tidegate_types::{Clock, InstanceId, SystemClock};
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use crate::Config;
+use crate::control::{self, Control};
+use crate::edge::{self, Edge, GatewayCids};
+use crate::links::Links;
+use crate::players::Players;
+use crate::reports;
+use crate::shard::{Parts, Shard};
+use crate::tables::Tables;
+use crate::{Config, convert, metrics};
 
-/// Why a gateway cannot start. One line each.
+/// The manager's words that wait for the shard: a table, a few commands. More wait in the stream.
+const DIRECTIVES: usize = 64;
+
+/// Why a gateway cannot start: one line that begins with the configuration's key.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// An address cannot be bound.
-    #[error("{key}: cannot bind {address}: {source}")]
-    Bind {
-        /// The configuration's key.
-        key: &'static str,
-        /// The address.
-        address: SocketAddr,
-        /// The system's word.
-        source: std::io::Error,
-    },
-    /// A folder or file cannot be used.
-    #[error("{key}: {}: {source}", path.display())]
-    File {
-        /// The configuration's key.
-        key: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// The system's word.
-        source: std::io::Error,
-    },
+#[error("{key}: {what}")]
+pub struct StartError {
+    /// The configuration's key that names the thing.
+    pub key: &'static str,
+    /// What is wrong with it, the system's word included: this line is all that the operator sees.
+    pub what: String,
+}
+
+/// Why a running gateway ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The player socket cannot be used any more.
+    #[error("serve players")]
+    Socket(#[source] std::io::Error),
+    /// The metrics port cannot be used any more.
+    #[error("serve metrics")]
+    Metrics(#[source] std::io::Error),
+    /// The serving thread ended without a word: a defect.
+    #[error("the serving thread ended unexpectedly")]
+    Thread,
 }
 
 /// A gateway that has bound its ports and read its keys, and can run.
 pub struct Service {
     config: Config,
-    socket: std::net::UdpSocket,
+    player_addr: SocketAddr,
+    metrics_addr: SocketAddr,
+    metrics_listener: TcpListener,
+    runtime: ShardRuntime,
+    shard: Shard,
+    loaded: Vec<RealmTable>,
+    control: Control,
 }
 
 impl Service {
-    /// Binds ports, opens folders, reads certificates and keys.
+    /// Binds ports, opens folders, reads certificates, keys and the last routing tables.
     ///
     /// # Errors
     /// Every start-up error, as one line that names the configuration's key.
     pub fn new(config: Config) -> Result<Self, StartError> {
-        let socket = std::net::UdpSocket::bind(config.listen).map_err(|source| StartError::Bind {
-            key: "listen",
-            address: config.listen,
-            source,
-        })?;
-        Ok(Self { config, socket })
+        let data = &config.data_dir;
+        fs::create_dir_all(data).map_err(|e| start("data_dir", data, &e))?;
+        let tables = Tables::open(data.join("tables")).map_err(|e| start("data_dir", &data.join("tables"), &e))?;
+        let identity = Identity::load(
+            &config.pki_dir.join("ca.pem"),
+            &config.pki_dir.join("gateway.pem"),
+            &config.pki_dir.join("gateway.key"),
+        )
+        .map_err(|e| start("pki_dir", &config.pki_dir, &chain(&e)))?;
+        let tls = edge::tls(&config.pki_dir).map_err(|e| start("pki_dir", &config.pki_dir, &format!("{e:#}")))?;
+        let login_key = LoginPublicKey::load(&config.ticket_key).map_err(|e| plain("ticket_key", &chain(&e)))?;
+        let resume_key =
+            ResumeKey::load_or_create(&data.join("resume.key")).map_err(|e| plain("data_dir", &chain(&e)))?;
+        let manager = control::endpoint(&config.manager).map_err(|e| plain("manager", &chain(&e)))?;
+        let cids = cids(&config)?;
+
+        let socket = bind_udp(config.listen).map_err(|e| bind("listen", config.listen, &e))?;
+        let metrics_listener =
+            TcpListener::bind(config.metrics_listen).map_err(|e| bind("metrics_listen", config.metrics_listen, &e))?;
+        let metrics_addr =
+            metrics_listener.local_addr().map_err(|e| bind("metrics_listen", config.metrics_listen, &e))?;
+
+        let runtime = ShardRuntime::new().map_err(|e| plain("listen", &format!("no runtime: {e}")))?;
+        let inside = runtime.get().enter();
+        let server = edge::server_config(tls, &config.limits)
+            .map_err(|e| start("pki_dir", &config.pki_dir, &format!("{e:#}")))?;
+        let edge = Edge::new(socket, edge::endpoint_config(cids), server, config.limits)
+            .map_err(|e| bind("listen", config.listen, &e))?;
+        let player_addr = edge.local_addr().map_err(|e| bind("listen", config.listen, &e))?;
+        let dialer = Dialer::new(&identity).map_err(|e| start("pki_dir", &config.pki_dir, &chain(&e)))?;
+        let loaded = load_tables(&tables).map_err(|e| start("data_dir", &data.join("tables"), &e))?;
+        for (name, address) in [("gateway.addr", player_addr), ("metrics.addr", metrics_addr)] {
+            let path = data.join(name);
+            fs::write(&path, reachable(address).to_string()).map_err(|e| start("data_dir", &path, &e))?;
+        }
+
+        let instance = InstanceId(Uuid::new_v4());
+        let (directives, directive_queue) = mpsc::channel(DIRECTIVES);
+        let (reporter, reports) = reports::reports();
+        let (links, link_events) = Links::new(
+            dialer,
+            v1::LinkHello {
+                gateway_id: config.id.to_string(),
+                gateway_instance: instance.to_vec(),
+                lease_ms: config.lease_ms,
+                ..Default::default()
+            },
+        );
+        let shard = Shard::new(Parts {
+            edge,
+            players: Players::new(login_key, resume_key, config.limits.used_tickets as usize),
+            links,
+            link_events,
+            directives: directive_queue,
+            reporter,
+            core_config: CoreConfig { lease: config.lease(), ..CoreConfig::default() },
+            max_realms: config.limits.realms as usize,
+        });
+        let hello = v1::GatewayHello {
+            gateway_id: config.id.to_string(),
+            instance: instance.to_vec(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            player_address: config.advertise.clone().unwrap_or_else(|| reachable(player_addr).to_string()),
+            tables: Vec::new(),
+            directory: "embedded".to_owned(),
+            started_ms: SystemClock.now().wall.0,
+        };
+        let control = Control { endpoint: manager, hello, reports, directives, tables };
+        drop(inside);
+        Ok(Self { config, player_addr, metrics_addr, metrics_listener, runtime, shard, loaded, control })
     }
 
     /// Where players reach it (the bound address).
-    ///
-    /// # Panics
-    /// Never: a bound socket has an address.
     #[must_use]
-    pub fn player_addr(&self) -> SocketAddr {
-        self.socket.local_addr().expect("a bound socket has an address")
+    pub const fn player_addr(&self) -> SocketAddr {
+        self.player_addr
+    }
+
+    /// Where `/metrics` is served (the bound address).
+    #[must_use]
+    pub const fn metrics_addr(&self) -> SocketAddr {
+        self.metrics_addr
     }
 
     /// Serves until `shutdown`, then says goodbye to players and ends.
     ///
     /// # Errors
-    /// When the serving thread could not go on.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), anyhow::Error> {
-        tracing::info!(gateway = %self.config.id, address = %self.player_addr(), "gateway runs");
-        shutdown.cancelled().await;
-        Ok(())
+    /// [`RunError`] when a socket cannot be used any more.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
+        let Self { config, player_addr, metrics_addr, metrics_listener, runtime, shard, loaded, control } = self;
+        tracing::info!(gateway = %config.id, %player_addr, %metrics_addr, manager = config.manager,
+            tables = loaded.len(), "gateway serves");
+        // Whichever part ends first takes the others with it.
+        let stop = shutdown.child_token();
+        let figures = control.reports.figures.clone();
+        let (ended, shard_ended) = oneshot::channel();
+        let token = stop.clone();
+        let thread = std::thread::Builder::new()
+            .name("gateway-shard".into())
+            .spawn(move || {
+                let outcome = runtime.get().block_on(shard.run(loaded, token));
+                // Links' tasks end with their runtime; their peers have been told.
+                drop(runtime);
+                // Nobody waits for it any more only if the caller dropped the run.
+                let _ = ended.send(outcome);
+            })
+            .map_err(RunError::Socket)?;
+        let metrics = metrics::serve(metrics_listener, figures, stop.clone());
+        let control = control.run(stop.clone());
+        tokio::pin!(metrics, control, shard_ended);
+        let mut outcome = Ok(());
+        let mut shard_done = false;
+        tokio::select! {
+            ended = &mut shard_ended => {
+                shard_done = true;
+                outcome = shard_outcome(ended);
+            }
+            served = &mut metrics => outcome = served.map_err(RunError::Metrics),
+            () = &mut control => (),
+        }
+        stop.cancel();
+        if !shard_done {
+            let last = shard_outcome(shard_ended.await);
+            outcome = outcome.and(last);
+        }
+        if thread.join().is_err() {
+            return Err(RunError::Thread);
+        }
+        tracing::info!(gateway = %config.id, "gateway ended");
+        outcome
     }
+}
+
+/// The serving thread's runtime; sockets are registered with it before the thread runs. It may be dropped on any thread,
+/// also on one that is driving another runtime, where tokio's own drop would panic.
+struct ShardRuntime(Option<Runtime>);
+
+impl ShardRuntime {
+    fn new() -> std::io::Result<Self> {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map(|runtime| Self(Some(runtime)))
+    }
+
+    fn get(&self) -> &Runtime {
+        self.0.as_ref().expect("there until it is dropped")
+    }
+}
+
+impl Drop for ShardRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn shard_outcome(ended: Result<std::io::Result<()>, oneshot::error::RecvError>) -> Result<(), RunError> {
+    ended.map_err(|_| RunError::Thread)?.map_err(RunError::Socket)
+}
+
+/// A UDP socket; an IPv6 wildcard takes IPv4 too.
+fn bind_udp(address: SocketAddr) -> std::io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// The tables on disk that make sense.
+fn load_tables(tables: &Tables) -> std::io::Result<Vec<RealmTable>> {
+    let wire = tables.load()?;
+    Ok(wire
+        .iter()
+        .filter_map(|table| match convert::table(table) {
+            Ok(table) => Some(table),
+            Err(error) => {
+                tracing::warn!(realm = table.realm, %error, "a routing table on disk makes no sense; ignored");
+                None
+            }
+        })
+        .collect())
+}
+
+/// Connection ids for this start: the next generation, the same key.
+fn cids(config: &Config) -> Result<GatewayCids, StartError> {
+    let path = config.data_dir.join("generation");
+    let last: u64 = match fs::read_to_string(&path) {
+        Ok(text) => text.trim().parse().map_err(|_| start("data_dir", &path, &"is not a number"))?,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => 0,
+        Err(e) => return Err(start("data_dir", &path, &e)),
+    };
+    let generation = last + 1;
+    fs::write(&path, generation.to_string()).map_err(|e| start("data_dir", &path, &e))?;
+    // From the resume key's file, so that there is one secret to keep; the derivation separates the two uses.
+    let path = config.data_dir.join("resume.key");
+    let secret = fs::read(&path).map_err(|e| start("data_dir", &path, &e))?;
+    let key = blake3::derive_key("tidegate gateway connection ids 1", &secret);
+    Ok(GatewayCids { generation: generation as u8, instance: config.connection_id_instance, key })
+}
+
+/// An address that a client on this machine can use: a wildcard becomes loopback.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => IpAddr::from([127, 0, 0, 1]),
+            IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+/// An error and its causes in one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    line
+}
+
+fn plain(key: &'static str, what: &dyn std::fmt::Display) -> StartError {
+    StartError { key, what: what.to_string() }
+}
+
+fn start(key: &'static str, path: &Path, what: &dyn std::fmt::Display) -> StartError {
+    let path: PathBuf = path.to_owned();
+    plain(key, &format_args!("{}: {what}", path.display()))
+}
+
+fn bind(key: &'static str, address: SocketAddr, what: &dyn std::fmt::Display) -> StartError {
+    plain(key, &format_args!("cannot bind {address}: {what}"))
 }

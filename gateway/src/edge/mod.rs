@@ -347,6 +347,16 @@ impl Edge {
         self.counters.closed[code as usize] += 1;
     }
 
+    /// Closes at once, because the client broke a rule that only the shard knows. The shard is told as of any loss.
+    pub(crate) fn violate(&mut self, index: u32, code: CloseCode) {
+        self.fail(index, code);
+    }
+
+    /// True when every connection has been closed.
+    pub(crate) fn all_closed(&self) -> bool {
+        self.connections.iter().flatten().all(|conn| conn.phase == Phase::Closed)
+    }
+
     /// Says goodbye to all: those the shard knows are closed once `put` is flushed, the others at once.
     pub(crate) fn close_all(&mut self, code: CloseCode, mut put: impl FnMut(&mut BytesMut)) {
         for index in 0..self.connections.len() as u32 {

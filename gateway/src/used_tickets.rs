@@ -1,0 +1,90 @@
+//! Login tickets are good for one login: which were used, until they expire.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
+
+use tidegate_types::Timestamp;
+use uuid::Uuid;
+
+/// Why a ticket cannot be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotTaken {
+    /// It was used before.
+    Used,
+    /// No more can be remembered; taking it could let it be used twice.
+    Full,
+}
+
+/// Used tickets, at most a fixed number.
+#[derive(Debug)]
+pub(crate) struct UsedTickets {
+    limit: usize,
+    used: HashSet<Uuid>,
+    /// Some of these may have been given back.
+    by_expiry: BinaryHeap<Reverse<(Timestamp, Uuid)>>,
+}
+
+impl UsedTickets {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { limit, used: HashSet::new(), by_expiry: BinaryHeap::new() }
+    }
+
+    /// Takes the ticket: from now until it expires it is used.
+    pub(crate) fn take(&mut self, id: Uuid, expires: Timestamp, now: Timestamp) -> Result<(), NotTaken> {
+        while let Some(&Reverse((at, old))) = self.by_expiry.peek()
+            && at <= now
+        {
+            self.by_expiry.pop();
+            self.used.remove(&old);
+        }
+        if self.used.contains(&id) {
+            return Err(NotTaken::Used);
+        }
+        if self.by_expiry.len() >= self.limit {
+            return Err(NotTaken::Full);
+        }
+        self.used.insert(id);
+        self.by_expiry.push(Reverse((expires, id)));
+        Ok(())
+    }
+
+    /// Gives a ticket back that let nobody in: the player may try again with it.
+    pub(crate) fn give_back(&mut self, id: Uuid) {
+        self.used.remove(&id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_is_good_for_one_login_until_it_expires() {
+        let mut used = UsedTickets::new(10);
+        let id = Uuid::from_u128(1);
+        assert_eq!(used.take(id, Timestamp(100), Timestamp(0)), Ok(()));
+        assert_eq!(used.take(id, Timestamp(100), Timestamp(99)), Err(NotTaken::Used));
+        // Expired tickets are refused before they come here; forgetting them keeps the set small.
+        assert_eq!(used.take(id, Timestamp(200), Timestamp(100)), Ok(()));
+    }
+
+    #[test]
+    fn a_ticket_that_let_nobody_in_can_be_tried_again() {
+        let mut used = UsedTickets::new(10);
+        let id = Uuid::from_u128(1);
+        used.take(id, Timestamp(100), Timestamp(0)).unwrap();
+        used.give_back(id);
+        assert_eq!(used.take(id, Timestamp(100), Timestamp(1)), Ok(()));
+        assert_eq!(used.take(id, Timestamp(100), Timestamp(2)), Err(NotTaken::Used));
+    }
+
+    #[test]
+    fn a_full_memory_refuses_rather_than_forgets() {
+        let mut used = UsedTickets::new(2);
+        for n in 0..2 {
+            used.take(Uuid::from_u128(n), Timestamp(100), Timestamp(0)).unwrap();
+        }
+        assert_eq!(used.take(Uuid::from_u128(9), Timestamp(100), Timestamp(50)), Err(NotTaken::Full));
+        assert_eq!(used.take(Uuid::from_u128(9), Timestamp(300), Timestamp(100)), Ok(()));
+    }
+}
