@@ -213,9 +213,17 @@ impl Server {
     }
 
     /// Its zones are there, or not.
-    pub(crate) fn zones_loaded(&mut self, error: &str) {
+    pub(crate) fn zones_loaded(&mut self, error: &str, serve: bool) {
         let Some(live) = &mut self.process else { return };
-        for directive in live.staging.zones_loaded(error) {
+        for directive in live.staging.zones_loaded(error, serve) {
+            live.direct(directive);
+        }
+    }
+
+    /// A loaded server is wanted to serve (or not yet).
+    pub(crate) fn serve(&mut self, serve: bool) {
+        let Some(live) = &mut self.process else { return };
+        for directive in live.staging.serve(serve) {
             live.direct(directive);
         }
     }
@@ -264,14 +272,8 @@ impl Server {
         plan::Observed { process, exits: self.exits.clone() }
     }
 
-    fn state(&self, wanted: Option<&EnvironmentServers>, now: Mono, report_timeout: Duration) -> ServerState {
-        let Some(live) = &self.process else {
-            return if wanted.is_some() && !self.exits.failing(now) {
-                ServerState::Starting
-            } else {
-                ServerState::Exited
-            };
-        };
+    fn state(&self, now: Mono, report_timeout: Duration) -> ServerState {
+        let Some(live) = &self.process else { return ServerState::Exited };
         if live.ending.is_some() {
             ServerState::Stopping
         } else if self.record.registered.is_none() {
@@ -280,6 +282,8 @@ impl Server {
             ServerState::Unreachable
         } else if live.staging == Staging::Serving {
             ServerState::Ready
+        } else if matches!(live.staging, Staging::Loaded | Staging::Told) {
+            ServerState::Loaded
         } else {
             ServerState::Loading
         }
@@ -294,7 +298,7 @@ impl Server {
                 Some(live) if live.stream.is_some() => format!("no report for {} ms", report_timeout.as_millis()),
                 _ => "its stream to the manager is broken".to_owned(),
             },
-            ServerState::Loading => {
+            ServerState::Loading | ServerState::Loaded => {
                 self.process.as_ref().map(|live| live.staging.reason().to_owned()).unwrap_or_default()
             }
         }
@@ -307,7 +311,7 @@ impl Server {
         now: Now,
         report_timeout: Duration,
     ) -> ServerView {
-        let state = self.state(wanted, now.mono, report_timeout);
+        let state = self.state(now.mono, report_timeout);
         let since = match self.shown {
             Some((shown, since)) if shown == state => since,
             _ => {
@@ -320,7 +324,7 @@ impl Server {
         let status = live.and_then(|live| live.status.clone()).unwrap_or_default();
         let has_assets = wanted.is_none_or(|wanted| wanted.assets.is_some());
         let digest_ok = match live.map(|live| &live.staging) {
-            Some(Staging::Zones { .. } | Staging::Told | Staging::Serving) => Some(true),
+            Some(Staging::Zones { .. } | Staging::Loaded | Staging::Told | Staging::Serving) => Some(true),
             Some(Staging::Wrong(_)) if registered.is_some_and(|r| r.build == self.record.build) => Some(false),
             Some(_) if registered.is_some() && !has_assets => Some(true),
             _ => None,

@@ -28,6 +28,9 @@ pub struct EnvironmentServers {
     pub database: PathBuf,
     /// World state that a fresh server is given before it serves (from a snapshot); empty: none.
     pub zones: Arc<[SavedZone]>,
+    /// Servers that have loaded everything are told to serve, also those that are started again later. False: they wait,
+    /// loaded, until this is told with true. True is not taken back.
+    pub serve: bool,
 }
 
 /// An ingested asset bundle.
@@ -180,6 +183,7 @@ mod tests {
                 saved("e1-x-1", "moor", b"moor"),
             ]
             .into(),
+            serve: true,
         };
         let given = |ordinal| {
             let slot = Slot { environment: id("e2"), fleet: id("town"), ordinal };

@@ -1,7 +1,7 @@
 //! The way of a registered world server to serving: the right build, the right assets, its zones, then `Serve`.
 //!
 //! ```text
-//!   registered --LoadAssets--> assets --LoadZones--> zones --Serve--> told --status: serving--> serving
+//!   registered --LoadAssets--> assets --LoadZones--> zones --> loaded --Serve--> told --status: serving--> serving
 //!        \--------- wrong build, wrong digest, could not load: wrong (it stays so; the reason is shown)
 //! ```
 //!
@@ -28,6 +28,8 @@ pub(crate) enum Staging {
     Assets,
     /// Given its zones; this many answers are missing.
     Zones { unanswered: usize },
+    /// Everything is loaded; it is not to serve yet.
+    Loaded,
     /// Told to serve.
     Told,
     /// Serves.
@@ -97,7 +99,7 @@ impl Staging {
     }
 
     /// The server has answered one `LoadZones`.
-    pub(crate) fn zones_loaded(&mut self, error: &str) -> Vec<world_directive::Message> {
+    pub(crate) fn zones_loaded(&mut self, error: &str, serve: bool) -> Vec<world_directive::Message> {
         let Self::Zones { unanswered } = self else { return Vec::new() };
         if !error.is_empty() {
             *self = Self::Wrong(format!("could not load its zones: {error}"));
@@ -105,6 +107,15 @@ impl Staging {
         }
         *unanswered -= 1;
         if *unanswered > 0 {
+            return Vec::new();
+        }
+        *self = Self::Loaded;
+        self.serve(serve)
+    }
+
+    /// A loaded server is wanted to serve (or not yet).
+    pub(crate) fn serve(&mut self, serve: bool) -> Vec<world_directive::Message> {
+        if *self != Self::Loaded || !serve {
             return Vec::new();
         }
         *self = Self::Told;
@@ -116,7 +127,7 @@ impl Staging {
         match (&*self, serving) {
             (Self::Told | Self::Waiting, true) => *self = Self::Serving,
             (Self::Serving, false) => *self = Self::Told,
-            (Self::Away | Self::Waiting | Self::Assets | Self::Zones { .. } | Self::Wrong(_), _)
+            (Self::Away | Self::Waiting | Self::Assets | Self::Zones { .. } | Self::Loaded | Self::Wrong(_), _)
             | (Self::Told, false)
             | (Self::Serving, true) => {}
         }
@@ -129,6 +140,7 @@ impl Staging {
             Self::Waiting => "waits to be told what to load",
             Self::Assets => "loads its assets",
             Self::Zones { .. } => "loads its zones",
+            Self::Loaded => "has loaded everything and is not wanted to serve yet",
             Self::Told => "does not serve yet",
             Self::Wrong(why) => why,
         }
@@ -141,7 +153,9 @@ impl Staging {
     fn load_zones(wanted: &EnvironmentServers, slot: &Slot) -> (Self, Vec<world_directive::Message>) {
         let directives = chunks(&wanted.zones_for(slot));
         if directives.is_empty() {
-            (Self::Told, vec![world_directive::Message::Serve(v1::Serve {})])
+            let mut loaded = Self::Loaded;
+            let directives = loaded.serve(wanted.serve);
+            (loaded, directives)
         } else {
             (Self::Zones { unanswered: directives.len() }, directives)
         }
@@ -204,6 +218,7 @@ mod tests {
             }],
             database: PathBuf::from("world.db"),
             zones: zone_bytes.iter().enumerate().map(saved).collect(),
+            serve: true,
         }
     }
 
@@ -231,8 +246,8 @@ mod tests {
             (&Staging::Zones { unanswered: 2 }, 2),
             "two MiB fit in one directive, not more"
         );
-        assert!(staging.zones_loaded("").is_empty());
-        assert!(matches!(staging.zones_loaded("")[..], [world_directive::Message::Serve(_)]));
+        assert!(staging.zones_loaded("", true).is_empty());
+        assert!(matches!(staging.zones_loaded("", true)[..], [world_directive::Message::Serve(_)]));
         assert_eq!(staging, Staging::Told);
         staging.status(true);
         assert_eq!(staging, Staging::Serving);
@@ -254,12 +269,23 @@ mod tests {
         failed.assets_loaded(&[], "disk", Some(&wanted), &slot());
         assert_eq!(failed.reason(), "could not load its assets: disk");
         let (mut zones, _) = begin("2.0.0", Some([2; 32]), false, &wanted);
-        assert!(zones.zones_loaded("bad format").is_empty());
+        assert!(zones.zones_loaded("bad format", true).is_empty());
         assert_eq!(zones.reason(), "could not load its zones: bad format");
         for mut wrong in [build, digest, loaded, failed, zones] {
             wrong.status(true);
             assert!(matches!(wrong, Staging::Wrong(_)));
         }
+    }
+
+    #[test]
+    fn a_loaded_server_waits_until_it_is_wanted() {
+        let waiting = EnvironmentServers { serve: false, ..wanted(&[]) };
+        let (mut staging, directives) = begin("2.0.0", Some([2; 32]), false, &waiting);
+        assert_eq!((&staging, directives), (&Staging::Loaded, 0));
+        staging.status(true);
+        assert_eq!(staging, Staging::Loaded);
+        assert_eq!(staging.serve(true).len(), 1);
+        assert!(staging.serve(true).is_empty(), "once");
     }
 
     #[test]

@@ -238,6 +238,10 @@ impl Supervisor {
     fn ensure(&mut self, mut servers: EnvironmentServers) -> Result<(), ServersError> {
         servers.database = std::path::absolute(&servers.database)
             .map_err(|source| ServersError::Io { path: servers.database.clone(), source })?;
+        if let Some(assets) = &mut servers.assets {
+            assets.path = std::path::absolute(&assets.path)
+                .map_err(|source| ServersError::Io { path: assets.path.clone(), source })?;
+        }
         self.check(&servers)?;
         let environment = servers.environment.clone();
         if let Some(stop) = self.stopped.remove(&environment) {
@@ -249,9 +253,11 @@ impl Supervisor {
         if before.as_ref() != Some(&servers) {
             self.urgent = true;
         }
-        if before.is_none() {
-            for server in self.servers.values_mut().filter(|server| server.record.environment == environment) {
+        for server in self.servers.values_mut().filter(|server| server.record.environment == environment) {
+            if before.is_none() {
                 server.stage(Some(&servers));
+            } else {
+                server.serve(servers.serve);
             }
         }
         Ok(())
@@ -322,7 +328,8 @@ impl Supervisor {
                 self.urgent = true;
             }
             Report::ZonesLoaded { error } => {
-                server.zones_loaded(&error);
+                let serve = self.running.get(&environment).is_some_and(|wanted| wanted.serve);
+                server.zones_loaded(&error, serve);
                 self.urgent = true;
             }
             Report::BarrierReached { snapshot, zones } => {
@@ -669,6 +676,8 @@ impl Supervisor {
         let desired = wanted.map_or(0, |wanted| wanted.fleets.iter().map(|fleet| fleet.replicas).sum());
         let ready = members().filter(|server| server.state == ServerState::Ready && !server.retiring).count();
         let ready = u32::try_from(ready).unwrap_or(u32::MAX);
+        let loaded =
+            members().filter(|server| matches!(server.state, ServerState::Loaded | ServerState::Ready)).count();
         let problem = members().find_map(|server| {
             let is_wrong = server.build_ok == Some(false) || server.digest_ok == Some(false);
             let failing =
@@ -686,6 +695,7 @@ impl Supervisor {
             realm,
             desired,
             ready,
+            loaded: u32::try_from(loaded).unwrap_or(u32::MAX),
             complete: wanted.is_some() && ready >= desired && problem.is_none(),
             problem,
             occupancy,

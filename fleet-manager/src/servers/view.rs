@@ -32,6 +32,8 @@ pub struct EnvironmentView {
     pub problem: Option<String>,
     /// Players that its servers hold, by their own word. Unknown means occupied.
     pub occupancy: Occupancy,
+    /// How many have loaded everything, the ready ones included.
+    pub loaded: u32,
     /// True: every wanted server is ready, and reports the right build and digest.
     pub complete: bool,
     /// True: it was told to stop, and processes of it may still live.
@@ -115,15 +117,17 @@ impl ServerView {
 /// Where a server is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ServerState {
-    /// No registration yet, or waiting to be started (again).
+    /// Its process runs and has not registered yet.
     Starting,
     /// Registered; assets and zones are being loaded, or something it reported is wrong (the reason says what).
     Loading,
+    /// Everything is loaded; it is not wanted to serve yet, or has not begun.
+    Loaded,
     /// Serves players.
     Ready,
     /// Runs, but its stream is broken or its reports are late.
     Unreachable,
-    /// No process, and none will be started for the time being (the reason says why).
+    /// It has no process (the reason says why); if it is wanted, one is started after a pause.
     Exited,
     /// Told to stop.
     Stopping,
