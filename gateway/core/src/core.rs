@@ -1,14 +1,40 @@
 //! The core of one realm: inputs in, actions out. Wiring only; each family of inputs has its own file beside this one.
 
+mod commands;
+mod hot;
+mod leaving;
+mod links;
+mod login;
+mod moves;
+mod report;
+mod roster;
+mod servers;
+mod tables;
+mod timers;
+mod waiting;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use bytes::Bytes;
-use tidegate_types::{Generation, Mono, Now, RealmId};
+use slab::Slab;
+use tidegate_types::{Generation, Mono, Now, PartyId, RealmId, SessionId};
 
-use crate::action::{Action, SessionRow};
+use self::commands::Commands;
+use self::moves::Group;
+use self::servers::Servers;
+use self::timers::{Timer, Timers};
+use crate::action::Action;
 use crate::counters::Counters;
-use crate::input::Input;
+use crate::directory::{DirectoryAnswer, DirectoryOp, DirectoryRequest};
+use crate::handover::Seat;
+use crate::input::{Input, VerifiedHello};
 use crate::key::{ConnKey, ServerKey, SessionKey};
+use crate::line::Line;
+use crate::message::{FromWorld, Resident, ToWorld, Who};
+use crate::session::{Session, State};
+use crate::table::RealmTable;
+
+pub use self::hot::{Downstream, Upstream};
 
 /// Limits and times.
 #[derive(Debug, Clone)]
@@ -27,6 +53,23 @@ pub struct CoreConfig {
     pub max_window_frames: usize,
     /// Unacknowledged downstream frames kept for one session: bytes.
     pub max_window_bytes: usize,
+    /// Rules to break on purpose, to see that the tests notice.
+    #[cfg(feature = "model")]
+    pub sabotage: Sabotage,
+}
+
+/// Rules to break on purpose, to see that the tests notice.
+#[cfg(feature = "model")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sabotage {
+    /// A resident of an older epoch is taken for the player's home.
+    pub skip_epoch_check: bool,
+    /// A table is acknowledged while attaches by an older one are on their way.
+    pub ack_without_waiting: bool,
+    /// The source of a hand-over is thawed after the commit.
+    pub thaw_after_commit: bool,
+    /// A lost home is replaced without waiting for its lease.
+    pub skip_lease: bool,
 }
 
 impl Default for CoreConfig {
@@ -39,42 +82,10 @@ impl Default for CoreConfig {
             max_queued_bytes: 64 * 1024,
             max_window_frames: 256,
             max_window_bytes: 64 * 1024,
+            #[cfg(feature = "model")]
+            sabotage: Sabotage::default(),
         }
     }
-}
-
-/// What to do with a `Game` frame from a player.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Upstream {
-    /// Send it on, now, on the stream of `handle`.
-    Forward {
-        /// To this server.
-        server: ServerKey,
-        /// Under this handle.
-        handle: u32,
-    },
-    /// The core keeps it.
-    Queued,
-    /// The core keeps it, and can keep no more: stop reading until `ResumeReading`.
-    QueuedPause,
-    /// The session is ending: drop it.
-    Ignore,
-    /// The player may not send frames now: close the connection.
-    Violation,
-}
-
-/// What to do with a `Game` frame from a world server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Downstream {
-    /// Send it on, now.
-    Deliver {
-        /// To this connection.
-        conn: ConnKey,
-    },
-    /// The core keeps it until the player can have it.
-    Kept,
-    /// Nobody's.
-    Unknown,
 }
 
 /// One realm's sessions on one gateway.
@@ -83,78 +94,147 @@ pub struct Core {
     realm: RealmId,
     config: CoreConfig,
     counters: Counters,
+    table: Option<RealmTable>,
+    warm: Warm,
+    servers: Servers,
+    sessions: Slab<Session>,
+    by_who: BTreeMap<Who, SessionKey>,
+    by_id: BTreeMap<SessionId, SessionKey>,
+    parties: BTreeMap<PartyId, BTreeSet<SessionKey>>,
+    conns: Vec<ConnUse>,
+    line: Line,
+    groups: Slab<Group>,
+    commands: Commands,
+    asks: BTreeMap<u64, (SessionKey, DirectoryRequest)>,
+    next_ask: u64,
+    timers: Timers,
+    sweep_at: Option<Mono>,
+    /// Sessions whose attach by an older table is being taken back.
+    rerouting: BTreeSet<SessionKey>,
+    /// The table in force waits to be acknowledged.
+    unacknowledged: bool,
+    /// Somebody may have got room.
+    serve: bool,
+    /// Sessions whose row may have changed.
+    dirty: BTreeSet<SessionKey>,
+}
+
+/// Whether it is known who lives where.
+#[derive(Debug)]
+enum Warm {
+    /// No: some world server has not told its roster, and another gateway's lease may run.
+    Not {
+        /// When all leases of before are over; `None` before the first table.
+        until: Option<Mono>,
+        /// What rosters said so far.
+        found: Vec<(ServerKey, Resident)>,
+        /// Who came meanwhile.
+        hellos: VecDeque<(ConnKey, VerifiedHello)>,
+    },
+    /// Yes.
+    Done,
+}
+
+/// What a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ConnUse {
+    /// Not there.
+    Free,
+    /// A session's.
+    Session(SessionKey),
+    /// Waiting until that session of the same character has ended.
+    Behind(SessionKey),
+    /// Waiting until the gateway knows who lives where.
+    Warming,
+}
+
+/// The time, and where actions go.
+struct Cx<'a> {
+    now: Now,
+    out: &'a mut Vec<Action>,
+}
+
+impl Cx<'_> {
+    fn tell_world(&mut self, seat: Seat, message: ToWorld) {
+        self.out.push(Action::ToWorld { server: seat.server, handle: seat.handle, message });
+    }
 }
 
 impl Core {
     /// A core that knows nothing yet.
     #[must_use]
     pub fn new(realm: RealmId, config: CoreConfig) -> Self {
-        Self { realm, config, counters: Counters::default() }
+        Self {
+            realm,
+            config,
+            counters: Counters::default(),
+            table: None,
+            warm: Warm::Not { until: None, found: Vec::new(), hellos: VecDeque::new() },
+            servers: Servers::default(),
+            sessions: Slab::new(),
+            by_who: BTreeMap::new(),
+            by_id: BTreeMap::new(),
+            parties: BTreeMap::new(),
+            conns: Vec::new(),
+            line: Line::default(),
+            groups: Slab::new(),
+            commands: Commands::default(),
+            asks: BTreeMap::new(),
+            next_ask: 1,
+            timers: Timers::default(),
+            sweep_at: None,
+            rerouting: BTreeSet::new(),
+            unacknowledged: false,
+            serve: false,
+            dirty: BTreeSet::new(),
+        }
     }
 
     /// Takes one input; what is to be done for it is appended to `out`.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Action>) {
-        let _ = (now, input, out, &self.config);
+        let cx = &mut Cx { now, out };
+        match input {
+            Input::Table(table) => self.on_table(table, cx),
+            Input::Hello { conn, hello } => self.on_hello(conn, hello, cx),
+            Input::Logout { conn } => self.on_logout(conn, cx),
+            Input::ConnectionLost { conn } => self.on_connection_lost(conn, cx),
+            Input::LinkUp { server, instance } => self.on_link_up(server, instance, cx),
+            Input::Resident { server, resident } => self.servers.resident(server, resident),
+            Input::RosterEnd { server } => self.on_roster_end(server, cx),
+            Input::LinkDown { server } => self.on_link_down(server, cx),
+            Input::HeartbeatAnswered { server } => self.on_heartbeat(server, cx),
+            Input::World { server, message } => self.on_world(server, message, cx),
+            Input::ServerDead { server, instance } => self.on_server_dead(&server, instance, cx),
+            Input::Command(command) => self.on_command(command, cx),
+            Input::Directory(answer) => self.on_directory(answer, cx),
+        }
+        self.settle(cx);
     }
 
     /// When [`Core::handle_timeout`] wants to be called next; `None`: not before another input.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Mono> {
-        None
+        self.timers.next()
     }
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Now, out: &mut Vec<Action>) {
-        let _ = (now, out);
-    }
-
-    /// A `Game` frame from a player.
-    pub fn upstream(&mut self, now: Now, session: SessionKey, body: &Bytes) -> Upstream {
-        let _ = (now, session, body);
-        Upstream::Violation
-    }
-
-    /// A `Game` frame from a world server.
-    pub fn downstream(&mut self, now: Now, server: ServerKey, handle: u32, body: &Bytes) -> Downstream {
-        let _ = (now, server, handle, body);
-        Downstream::Unknown
-    }
-
-    /// Where a player's datagram goes; `None`: nowhere now, drop it.
-    #[must_use]
-    pub fn upstream_datagram(&self, session: SessionKey) -> Option<(ServerKey, u32)> {
-        let _ = session;
-        None
-    }
-
-    /// Where a world server's datagram goes; `None`: nowhere now, drop it.
-    #[must_use]
-    pub fn downstream_datagram(&self, server: ServerKey, handle: u32) -> Option<ConnKey> {
-        let _ = (server, handle);
-        None
-    }
-
-    /// The player acknowledged: it has received so many `Game` frames since the session began.
-    pub fn player_ack(&mut self, session: SessionKey, received: u64) {
-        let _ = (session, received);
-    }
-
-    /// How many `Game` frames of this session have been received, for an `Ack` to the player.
-    #[must_use]
-    pub fn received_from_player(&self, session: SessionKey) -> u64 {
-        let _ = session;
-        0
-    }
-
-    /// All rows, for a full report.
-    pub fn rows(&self) -> Vec<SessionRow> {
-        Vec::new()
+        let cx = &mut Cx { now, out };
+        while let Some(timer) = self.timers.pop(now.mono) {
+            match timer {
+                Timer::Warm => self.become_warm(cx),
+                Timer::Sweep => self.sweep(cx),
+                Timer::Step(key) => self.on_step_timeout(key, cx),
+                Timer::Grace(key) => self.on_grace_over(key, cx),
+            }
+        }
+        self.settle(cx);
     }
 
     /// The table in force; `None` before the first.
     #[must_use]
     pub fn generation(&self) -> Option<Generation> {
-        None
+        self.table.as_ref().map(RealmTable::generation)
     }
 
     /// What happened so far.
@@ -167,5 +247,117 @@ impl Core {
     #[must_use]
     pub const fn realm(&self) -> &RealmId {
         &self.realm
+    }
+
+    fn on_world(&mut self, server: ServerKey, message: FromWorld, cx: &mut Cx<'_>) {
+        match message {
+            FromWorld::Attached { handle, epoch, place } => {
+                self.on_attached(Seat { server, handle }, epoch, place, cx);
+            }
+            FromWorld::AttachRefused { handle, reason, message, highest_epoch, place } => {
+                self.on_attach_refused(Seat { server, handle }, (reason, message), highest_epoch, place, cx);
+            }
+            FromWorld::Left { handle } => self.on_left(Seat { server, handle }, cx),
+            FromWorld::Frozen { handle, epoch, blob } => self.on_frozen(Seat { server, handle }, epoch, blob, cx),
+            FromWorld::FreezeRefused { handle, .. } => self.on_freeze_refused(Seat { server, handle }, cx),
+            FromWorld::Thawed { handle } => self.on_thawed(Seat { server, handle }),
+            FromWorld::Prepared { handle } => self.on_prepared(Seat { server, handle }, cx),
+            FromWorld::PrepareRefused { handle, reason, .. } => {
+                self.on_prepare_refused(Seat { server, handle }, reason, cx);
+            }
+            FromWorld::Activated { handle, epoch, place } => {
+                self.on_activated(Seat { server, handle }, epoch, place, cx);
+            }
+            FromWorld::Released { handle } | FromWorld::Aborted { handle } => self.on_closed(Seat { server, handle }),
+            FromWorld::Transfer { handles, to, cause } => self.on_transfer(server, &handles, &to, cause, cx),
+            FromWorld::Status { handle, zone, zone_kind, busy, idle_ms } => {
+                let doing = crate::session::Doing {
+                    zone,
+                    zone_kind,
+                    busy,
+                    active: cx.now.wall - Duration::from_millis(idle_ms),
+                };
+                self.on_status(Seat { server, handle }, doing);
+            }
+            FromWorld::WhoOwns { session, handle, .. } => self.on_who_owns(Seat { server, handle }, session, cx),
+            FromWorld::Eject { handle, .. } => self.on_eject(Seat { server, handle }, cx),
+        }
+    }
+
+    fn on_directory(&mut self, answer: DirectoryAnswer, cx: &mut Cx<'_>) {
+        let Some((key, request)) = self.asks.remove(&answer.id) else { return };
+        let Some(session) = self.sessions.get(key.index()) else { return };
+        match &session.state {
+            State::Claiming { request, .. } if *request == answer.id => self.on_claim_answer(key, answer.outcome, cx),
+            State::Moving(h) if h.ask == Some(answer.id) => self.on_commit_answer(key, &request, answer.outcome, cx),
+            State::Waiting { .. }
+            | State::Claiming { .. }
+            | State::Attaching { .. }
+            | State::Playing { .. }
+            | State::Moving(_)
+            | State::Lost { .. }
+            | State::Leaving { .. } => self.counters.strays += 1,
+        }
+    }
+
+    /// Asks the directory; the answer is `key`'s.
+    fn ask(&mut self, key: SessionKey, op: DirectoryOp, cx: &mut Cx<'_>) -> u64 {
+        let id = self.next_ask;
+        self.next_ask += 1;
+        let request = DirectoryRequest { id, who: self.sessions[key.index()].who.clone(), op };
+        self.asks.insert(id, (key, request.clone()));
+        cx.out.push(Action::Directory(request));
+        id
+    }
+
+    /// Asks again what was not answered in time.
+    fn ask_again(&mut self, id: u64, cx: &mut Cx<'_>) {
+        if let Some((_, request)) = self.asks.get(&id) {
+            cx.out.push(Action::Directory(request.clone()));
+        }
+    }
+
+    /// Tells the directory something whose answer changes nothing.
+    fn tell_directory(&mut self, who: Who, op: DirectoryOp, cx: &mut Cx<'_>) {
+        cx.out.push(Action::Directory(DirectoryRequest { id: 0, who, op }));
+    }
+
+    fn set_step(&mut self, key: SessionKey, at: Option<Mono>) {
+        let session = &mut self.sessions[key.index()];
+        self.timers.set(Timer::Step(key), session.step_at, at);
+        session.step_at = at;
+    }
+
+    fn set_grace(&mut self, key: SessionKey, at: Option<Mono>) {
+        let session = &mut self.sessions[key.index()];
+        self.timers.set(Timer::Grace(key), session.grace_at, at);
+        session.grace_at = at;
+    }
+
+    fn on_step_timeout(&mut self, key: SessionKey, cx: &mut Cx<'_>) {
+        let Some(session) = self.sessions.get_mut(key.index()) else { return };
+        session.step_at = None;
+        match &session.state {
+            State::Waiting { .. } | State::Playing { .. } => {}
+            State::Claiming { request, .. } => {
+                let request = *request;
+                self.ask_again(request, cx);
+                self.set_step(key, Some(cx.now.mono + self.config.step_timeout));
+            }
+            State::Attaching { .. } => self.on_attach_timeout(key, cx),
+            State::Moving(_) => self.on_handover_timeout(key, cx),
+            State::Lost { .. } => self.on_home_freed(key, cx),
+            State::Leaving { .. } => self.on_leave_timeout(key, cx),
+        }
+    }
+
+    /// What one input has made possible for others, and what is to be told of it.
+    fn settle(&mut self, cx: &mut Cx<'_>) {
+        if std::mem::take(&mut self.serve) {
+            self.serve_line(cx);
+        }
+        self.acknowledge_if_due(cx);
+        self.arm_sweep(cx);
+        self.report(cx);
     }
 }

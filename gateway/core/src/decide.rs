@@ -316,9 +316,10 @@ pub fn still_good(table: &RealmTable, permit: &RoutePermit) -> bool {
 }
 
 fn admits(environment: &Environment, client_version: &str) -> bool {
-    environment.clients.as_ref().is_none_or(|admitted| {
-        semver::Version::parse(client_version).is_ok_and(|version| admitted.matches(&version))
-    })
+    environment
+        .clients
+        .as_ref()
+        .is_none_or(|admitted| semver::Version::parse(client_version).is_ok_and(|version| admitted.matches(&version)))
 }
 
 fn permit(

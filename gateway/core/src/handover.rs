@@ -4,7 +4,8 @@
 //!             Frozen           Prepared       group ready          done (commit)          Activated
 //! Freezing ----------> Preparing ----------> Ready ----------> Committing ----------> Activating ----------> Arrived
 //!     |                    |                   |                    |                      |
-//!     +--------------------+-------------------+----conflict--------+                      +--target lost--> TargetGone
+//!     +--------------------+-------------------                    +--conflict--> Superseded
+//!     |                    |                   |                                           +--target lost--> TargetGone
 //!                          |
 //!              refused, timed out, lost, cancelled: abort B, thaw A --> Kept
 //! ```
@@ -15,7 +16,7 @@
 //!
 //! No I/O, no time: events come in, orders go out; whoever executes them keeps the one timer of the present step.
 
-use tidegate_types::{Epoch, InstanceId, Mono};
+use tidegate_types::{InstanceId, Mono};
 
 use crate::decide::RoutePermit;
 use crate::key::ServerKey;
@@ -47,6 +48,8 @@ pub struct Handover {
     pub reason: Reason,
     /// Since when.
     pub since: Mono,
+    /// The directory request of the commit, once made.
+    pub ask: Option<u64>,
     step: Step,
     source_up: bool,
     target_up: bool,
@@ -160,6 +163,8 @@ pub enum End {
     SourceGone(Kept),
     /// The target's, whose link is down.
     TargetGone,
+    /// Somewhere else by another gateway's word.
+    Superseded,
 }
 
 /// Why a hand-over left the player where they were.
@@ -177,8 +182,6 @@ pub enum Kept {
     SourceLost,
     /// The target's link broke.
     TargetLost,
-    /// The directory knew a newer epoch.
-    Conflict,
     /// Another of the group failed.
     Group,
     /// The session is to end.
@@ -193,7 +196,7 @@ impl Kept {
             Self::PrepareRefused | Self::Format | Self::Group => "prepare_refused",
             Self::TimedOut => "timed_out",
             Self::TargetLost => "no_server",
-            Self::FreezeRefused | Self::SourceLost | Self::Conflict | Self::Ended => "busy",
+            Self::FreezeRefused | Self::SourceLost | Self::Ended => "busy",
         }
     }
 
@@ -207,7 +210,6 @@ impl Kept {
             Self::TimedOut => "a step took too long",
             Self::SourceLost => "the player's world server was lost",
             Self::TargetLost => "the target was lost",
-            Self::Conflict => "the directory knew a newer home",
             Self::Group => "another of the group could not go",
             Self::Ended => "the session ended",
         }
@@ -244,6 +246,7 @@ impl Handover {
             permit,
             reason,
             since,
+            ask: None,
             step: Step::Freezing,
             source_up: true,
             target_up: true,
@@ -260,12 +263,6 @@ impl Handover {
     #[must_use]
     pub const fn is_committed(&self) -> bool {
         matches!(self.step, Step::Activating { .. })
-    }
-
-    /// The epoch of the home by now, if it was `epoch` at the source.
-    #[must_use]
-    pub const fn epoch_now(&self, epoch: Epoch) -> Epoch {
-        if self.is_committed() { epoch.next() } else { epoch }
     }
 
     /// True while the source's seat means something.
@@ -318,7 +315,7 @@ impl Handover {
                 Step::Freezing | Step::Preparing | Step::Ready | Step::Activating { .. } => stray(),
             },
             Event::Conflict => match self.step {
-                Step::Committing => self.keep(Kept::Conflict, true),
+                Step::Committing => self.superseded(),
                 Step::Freezing | Step::Preparing | Step::Ready | Step::Activating { .. } => stray(),
             },
             Event::Activated => match self.step {
@@ -343,6 +340,18 @@ impl Handover {
             orders.push(Order::ReleaseSource);
         }
         Outcome { orders, end: (!self.target_up).then_some(End::TargetGone), stray: false }
+    }
+
+    /// The player has a newer home that this gateway did not give: both of ours forget the player.
+    fn superseded(&self) -> Outcome {
+        let mut orders = Vec::new();
+        if self.target_up {
+            orders.push(Order::AbortTarget);
+        }
+        if self.source_up {
+            orders.push(Order::ReleaseSource);
+        }
+        end(orders, End::Superseded)
     }
 
     fn source_lost(&mut self) -> Outcome {
@@ -406,11 +415,7 @@ impl Handover {
     }
 
     fn keep_unfrozen(&self, why: Kept) -> Outcome {
-        if self.source_up {
-            end(vec![], End::Kept { why, thawing: false })
-        } else {
-            end(vec![], End::SourceGone(why))
-        }
+        if self.source_up { end(vec![], End::Kept { why, thawing: false }) } else { end(vec![], End::SourceGone(why)) }
     }
 }
 

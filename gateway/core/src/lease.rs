@@ -9,7 +9,7 @@ use tidegate_types::Mono;
 
 /// The lease of one link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lease {
+pub(crate) struct Lease {
     last_answer: Mono,
     length: Duration,
 }
@@ -17,26 +17,26 @@ pub struct Lease {
 impl Lease {
     /// A lease of a link that opened now. Nothing was answered yet; counting from the opening is on the safe side.
     #[must_use]
-    pub const fn opened(now: Mono, length: Duration) -> Self {
+    pub(crate) const fn opened(now: Mono, length: Duration) -> Self {
         Self { last_answer: now, length }
     }
 
     /// A heartbeat was answered now.
-    pub fn answered(&mut self, now: Mono) {
+    pub(crate) fn answered(&mut self, now: Mono) {
         self.last_answer = self.last_answer.max(now);
     }
 
     /// From then on the world server says nothing any more on behalf of this gateway's players, unless another heartbeat is
     /// answered.
     #[must_use]
-    pub fn over_at(&self) -> Mono {
+    pub(crate) fn over_at(&self) -> Mono {
         self.last_answer + with_drift(self.length)
     }
 }
 
 /// A lease's length with the allowance for drifting clocks.
 #[must_use]
-pub fn with_drift(length: Duration) -> Duration {
+pub(crate) fn with_drift(length: Duration) -> Duration {
     length + length / 10
 }
 

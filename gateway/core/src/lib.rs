@@ -6,11 +6,17 @@
 mod action;
 mod core;
 mod counters;
+pub mod decide;
 pub mod directory;
+pub mod handover;
 mod input;
 mod key;
+mod lease;
+mod line;
 mod message;
+mod session;
 pub mod table;
+mod window;
 
 pub use action::{Action, Close, CommandOutcome, DialTarget, RowState, SessionReport, SessionRow};
 pub use core::{Core, CoreConfig, Downstream, Upstream};

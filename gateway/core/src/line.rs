@@ -10,7 +10,7 @@ use crate::message::Place;
 
 /// What is waited for. Lanes are served in this order: those who have lost their home before those who are new.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Lane {
+pub(crate) enum Lane {
     /// Another home in the same environment.
     Home(Option<EnvironmentId>, Option<Place>),
     /// A first home.
@@ -19,7 +19,7 @@ pub enum Lane {
 
 /// The line.
 #[derive(Debug, Default)]
-pub struct Line {
+pub(crate) struct Line {
     lanes: BTreeMap<Lane, BTreeMap<u64, SessionKey>>,
     tickets: BTreeMap<SessionKey, (Lane, u64)>,
     next: u64,
@@ -27,7 +27,7 @@ pub struct Line {
 
 impl Line {
     /// Joins the end of the lane, or keeps the place if already in it. Returns the place, from 1.
-    pub fn join(&mut self, session: SessionKey, lane: Lane) -> u32 {
+    pub(crate) fn join(&mut self, session: SessionKey, lane: Lane) -> u32 {
         if let Some((now, ticket)) = self.tickets.get(&session) {
             if *now == lane {
                 return self.place(&lane, *ticket);
@@ -48,7 +48,7 @@ impl Line {
     }
 
     /// Leaves the line.
-    pub fn leave(&mut self, session: SessionKey) {
+    pub(crate) fn leave(&mut self, session: SessionKey) {
         if let Some((lane, ticket)) = self.tickets.remove(&session)
             && let Some(waiting) = self.lanes.get_mut(&lane)
         {
@@ -61,30 +61,30 @@ impl Line {
 
     /// Who is next in a lane.
     #[must_use]
-    pub fn front(&self, lane: &Lane) -> Option<SessionKey> {
+    pub(crate) fn front(&self, lane: &Lane) -> Option<SessionKey> {
         self.lanes.get(lane)?.values().next().copied()
     }
 
     /// The lanes, in order of service.
     #[must_use]
-    pub fn lanes(&self) -> Vec<Lane> {
+    pub(crate) fn lanes(&self) -> Vec<Lane> {
         self.lanes.keys().cloned().collect()
     }
 
     /// Everyone with their place, lane by lane, at most `limit` of each lane.
-    pub fn places(&self, limit: usize) -> impl Iterator<Item = (SessionKey, u32)> {
+    pub(crate) fn places(&self, limit: usize) -> impl Iterator<Item = (SessionKey, u32)> {
         self.lanes.values().flat_map(move |waiting| waiting.values().take(limit).copied().zip(1..))
     }
 
     /// How many wait.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.tickets.len()
     }
 
     /// True if nobody waits.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.tickets.is_empty()
     }
 }

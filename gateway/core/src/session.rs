@@ -12,7 +12,7 @@
 //!
 //! Whether the player's connection is there is a second, independent fact (`conn`): a session is *detached* in any state.
 
-use tidegate_types::{Epoch, Generation, InstanceId, Mono, PartyId, SessionId, Timestamp};
+use tidegate_types::{EnvironmentId, Epoch, Generation, InstanceId, Mono, PartyId, SessionId, Timestamp};
 
 use crate::action::{RowState, SessionRow};
 use crate::decide::RoutePermit;
@@ -24,71 +24,84 @@ use crate::window::Window;
 
 /// One session.
 #[derive(Debug)]
-pub struct Session {
+pub(crate) struct Session {
     /// Its id.
-    pub id: SessionId,
+    pub(crate) id: SessionId,
     /// Whose.
-    pub who: Who,
+    pub(crate) who: Who,
     /// The party, if any.
-    pub party: Option<PartyId>,
+    pub(crate) party: Option<PartyId>,
     /// The client's version.
-    pub client_version: String,
+    pub(crate) client_version: String,
     /// When it began.
-    pub since: Timestamp,
+    pub(crate) since: Timestamp,
     /// The player's connection; `None`: detached.
-    pub conn: Option<ConnKey>,
+    pub(crate) conn: Option<ConnKey>,
     /// The present connection has had its `Welcome`.
-    pub greeted: bool,
+    pub(crate) greeted: bool,
     /// The present connection was told to stop sending.
-    pub paused: bool,
+    pub(crate) paused: bool,
     /// The home was told to park the player.
-    pub parked: bool,
+    pub(crate) parked: bool,
     /// It has been in play: what follows a lost home is a restoration, not a login.
-    pub in_play: bool,
+    pub(crate) in_play: bool,
     /// It came from a roster: the player's counts are to be taken over.
-    pub adopted: bool,
+    pub(crate) adopted: bool,
+    /// The present connection came with a resume ticket.
+    pub(crate) resuming: bool,
+    /// The present connection lacks frames that are gone.
+    pub(crate) gap: bool,
     /// Since when the player has had no home that answers; for `Moved.gap_us`.
-    pub homeless: Option<Mono>,
+    pub(crate) homeless: Option<Mono>,
     /// The frames on their way.
-    pub window: Window,
+    pub(crate) window: Window,
     /// Where in the world it is, once known.
-    pub place: Option<Place>,
+    pub(crate) place: Option<Place>,
     /// What the world server says it is doing.
-    pub doing: Doing,
+    pub(crate) doing: Doing,
     /// The highest epoch known for this character.
-    pub epoch: Epoch,
+    pub(crate) epoch: Epoch,
+    /// The epoch that the directory last gave, or was last seen to have, for this character.
+    pub(crate) claimed: Epoch,
     /// Where it is pinned.
-    pub pin: Option<Pin>,
+    pub(crate) pin: Option<Pin>,
     /// By which table its home was chosen.
-    pub generation: Generation,
+    pub(crate) generation: Generation,
     /// What it is doing.
-    pub state: State,
+    pub(crate) state: State,
+    /// The instances it is in or on its way to.
+    pub(crate) instances: Vec<InstanceKey>,
+    /// How its row was last reported; `None`: not yet.
+    pub(crate) reported: Option<RowState>,
     /// It is to end as soon as its state allows.
-    pub ending: Option<Ending>,
+    pub(crate) ending: Option<Ending>,
     /// Who comes when it has ended.
-    pub next: Option<(ConnKey, VerifiedHello)>,
+    pub(crate) next: Option<(ConnKey, VerifiedHello)>,
     /// When the grace time ends.
-    pub grace_at: Option<Mono>,
+    pub(crate) grace_at: Option<Mono>,
     /// When the present step has taken too long.
-    pub step_at: Option<Mono>,
+    pub(crate) step_at: Option<Mono>,
 }
+
+/// One private instance: environment, kind and name.
+pub(crate) type InstanceKey = (EnvironmentId, Place);
 
 /// What the world server said about the player.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Doing {
+pub(crate) struct Doing {
     /// The zone's or instance's id.
-    pub zone: String,
+    pub(crate) zone: String,
     /// "shared", or the instance's kind.
-    pub zone_kind: String,
+    pub(crate) zone_kind: String,
     /// Not to be cut short.
-    pub busy: bool,
+    pub(crate) busy: bool,
     /// When the player last did anything.
-    pub active: Timestamp,
+    pub(crate) active: Timestamp,
 }
 
 /// What a session is doing.
 #[derive(Debug)]
-pub enum State {
+pub(crate) enum State {
     /// In line.
     Waiting {
         /// For what.
@@ -153,16 +166,16 @@ pub enum State {
 
 /// A search for a home, across several tries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Search {
+pub(crate) struct Search {
     /// Servers that refused just now.
-    pub avoid: Vec<ServerKey>,
+    pub(crate) avoid: Vec<ServerKey>,
     /// Tries so far.
-    pub tries: u32,
+    pub(crate) tries: u32,
 }
 
 /// What comes after `Left`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Then {
+pub(crate) enum Then {
     /// The session is over.
     End(Ending),
     /// Another home is looked for.
@@ -176,17 +189,17 @@ pub enum Then {
 
 /// Why a session ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ending {
+pub(crate) struct Ending {
     /// The stable word.
-    pub reason: &'static str,
+    pub(crate) reason: &'static str,
     /// For the player.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 impl Session {
     /// True if it may be moved now.
     #[must_use]
-    pub const fn home_at_rest(&self) -> Option<Seat> {
+    pub(crate) const fn home_at_rest(&self) -> Option<Seat> {
         match &self.state {
             State::Playing { seat, thawing: false } if self.ending.is_none() => Some(*seat),
             State::Playing { .. }
@@ -201,7 +214,7 @@ impl Session {
 
     /// The home's server, while there is one (it may be out of reach).
     #[must_use]
-    pub fn server(&self) -> Option<ServerKey> {
+    pub(crate) fn server(&self) -> Option<ServerKey> {
         match &self.state {
             State::Waiting { .. } | State::Claiming { .. } => None,
             State::Attaching { seat, .. } | State::Playing { seat, .. } | State::Leaving { seat, .. } => {
@@ -214,7 +227,7 @@ impl Session {
 
     /// The word of the report.
     #[must_use]
-    pub const fn row_state(&self) -> RowState {
+    pub(crate) const fn row_state(&self) -> RowState {
         match &self.state {
             State::Waiting { .. } | State::Claiming { .. } | State::Lost { .. } if !self.in_play => RowState::Holding,
             State::Attaching { .. } if !self.in_play => RowState::Attaching,
@@ -228,7 +241,7 @@ impl Session {
 
     /// Who it is, as told to a world server to which it goes under `pin`.
     #[must_use]
-    pub fn identity(&self, pin: Pin) -> Identity {
+    pub(crate) fn identity(&self, pin: Pin) -> Identity {
         Identity {
             session: self.id,
             who: self.who.clone(),
@@ -240,7 +253,7 @@ impl Session {
 
     /// The pin it has after going by `permit`: the old one within an environment, a new one with its cause across.
     #[must_use]
-    pub fn pin_by(&self, permit: &RoutePermit, now: Timestamp) -> Pin {
+    pub(crate) fn pin_by(&self, permit: &RoutePermit, now: Timestamp) -> Pin {
         match &self.pin {
             Some(pin) if pin.environment == *permit.environment() => pin.clone(),
             Some(_) | None => {
@@ -251,7 +264,7 @@ impl Session {
 
     /// Its row; the server's id is the caller's to fill in.
     #[must_use]
-    pub fn row(&self) -> SessionRow {
+    pub(crate) fn row(&self) -> SessionRow {
         SessionRow {
             session: self.id,
             who: self.who.clone(),

@@ -10,20 +10,20 @@ use bytes::Bytes;
 
 /// Limits of both queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Frames waiting for a home.
-    pub queued_frames: usize,
+    pub(crate) queued_frames: usize,
     /// Bytes waiting for a home.
-    pub queued_bytes: usize,
+    pub(crate) queued_bytes: usize,
     /// Frames unacknowledged by the player.
-    pub window_frames: usize,
+    pub(crate) window_frames: usize,
     /// Bytes unacknowledged by the player.
-    pub window_bytes: usize,
+    pub(crate) window_bytes: usize,
 }
 
 /// What became of a frame that waits for a home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Queued {
+pub(crate) enum Queued {
     /// Kept.
     Kept,
     /// Kept; there is no room for another.
@@ -34,7 +34,7 @@ pub enum Queued {
 
 /// The frames of one session.
 #[derive(Debug, Clone)]
-pub struct Window {
+pub(crate) struct Window {
     limits: Limits,
     /// Frames to the player, oldest first: number `base` onwards.
     down: VecDeque<Bytes>,
@@ -50,7 +50,7 @@ pub struct Window {
 impl Window {
     /// Nothing sent, nothing received.
     #[must_use]
-    pub const fn new(limits: Limits) -> Self {
+    pub(crate) const fn new(limits: Limits) -> Self {
         Self {
             limits,
             down: VecDeque::new(),
@@ -64,14 +64,14 @@ impl Window {
     }
 
     /// A frame for the player, that is being given to the connection now.
-    pub fn sent(&mut self, body: &Bytes) {
+    pub(crate) fn sent(&mut self, body: &Bytes) {
         debug_assert_eq!(self.sent, self.total(), "frames that wait go first");
         self.push(body);
         self.sent = self.total();
     }
 
     /// A frame for the player, that waits.
-    pub fn keep(&mut self, body: &Bytes) {
+    pub(crate) fn keep(&mut self, body: &Bytes) {
         self.push(body);
     }
 
@@ -91,12 +91,12 @@ impl Window {
         }
     }
 
-    const fn total(&self) -> u64 {
+    fn total(&self) -> u64 {
         self.base + self.down.len() as u64
     }
 
     /// The player has received so many.
-    pub fn acknowledged(&mut self, received: u64) {
+    pub(crate) fn acknowledged(&mut self, received: u64) {
         while self.base < received.min(self.sent) {
             self.forget_oldest();
         }
@@ -104,12 +104,12 @@ impl Window {
 
     /// True if frames wait to be given to the connection.
     #[must_use]
-    pub const fn has_unsent(&self) -> bool {
+    pub(crate) fn has_unsent(&self) -> bool {
         self.sent < self.total()
     }
 
     /// The frames that wait; they count as given to the connection from now on.
-    pub fn take_unsent(&mut self) -> Vec<Bytes> {
+    pub(crate) fn take_unsent(&mut self) -> Vec<Bytes> {
         let skip = usize::try_from(self.sent - self.base).unwrap_or(usize::MAX);
         self.sent = self.total();
         self.down.iter().skip(skip).cloned().collect()
@@ -117,7 +117,7 @@ impl Window {
 
     /// The player is back on a new connection, having received so many. What it lacks waits again. Returns true if some of
     /// that is gone.
-    pub fn resume(&mut self, received: u64) -> bool {
+    pub(crate) fn resume(&mut self, received: u64) -> bool {
         self.sent = self.total();
         self.acknowledged(received);
         let gap = received != self.base;
@@ -131,7 +131,7 @@ impl Window {
 
     /// A client that knows nothing of this session took it over: both counts start anew. Frames that the old one sent and
     /// that wait for a home stay.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.down.clear();
         self.down_bytes = 0;
         self.base = 0;
@@ -140,7 +140,7 @@ impl Window {
     }
 
     /// This gateway knows the session from a world server's roster only: the player's counts are taken over.
-    pub fn adopt(&mut self, received_by_player: u64, sent_by_player: u64) {
+    pub(crate) fn adopt(&mut self, received_by_player: u64, sent_by_player: u64) {
         self.restart();
         self.base = received_by_player;
         self.sent = received_by_player;
@@ -148,13 +148,13 @@ impl Window {
     }
 
     /// A frame of the player's that goes straight on.
-    pub const fn forwarded(&mut self) {
+    pub(crate) const fn forwarded(&mut self) {
         self.received += 1;
     }
 
     /// A frame of the player's that waits for a home. Frames beyond the limit are taken up to twice its size, because the
     /// sender may have had some in hand when told to stop.
-    pub fn queue(&mut self, body: &Bytes) -> Queued {
+    pub(crate) fn queue(&mut self, body: &Bytes) -> Queued {
         if self.up.len() >= 2 * self.limits.queued_frames || self.up_bytes >= 2 * self.limits.queued_bytes {
             return Queued::TooMany;
         }
@@ -169,14 +169,14 @@ impl Window {
     }
 
     /// The player's frames that waited, in order.
-    pub fn take_queued(&mut self) -> Vec<Bytes> {
+    pub(crate) fn take_queued(&mut self) -> Vec<Bytes> {
         self.up_bytes = 0;
         self.up.drain(..).collect()
     }
 
     /// How many of the player's frames were taken.
     #[must_use]
-    pub const fn received(&self) -> u64 {
+    pub(crate) const fn received(&self) -> u64 {
         self.received
     }
 }

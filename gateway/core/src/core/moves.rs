@@ -1,0 +1,489 @@
+//! Sessions going from one world server to another: groups at a boundary, one by one on command. Executes the orders of
+//! `handover.rs`.
+
+use std::collections::BTreeSet;
+
+use tidegate_types::{Cause, Epoch};
+
+use super::servers::Role;
+use super::{Core, Cx};
+use crate::action::CommandOutcome;
+use crate::decide::{BoundaryAsk, Decision, RoutePermit, decide_boundary};
+use crate::directory::{DirectoryOp, DirectoryOutcome, DirectoryRequest, Home};
+use crate::handover::{End, Event, Handover, Kept, Order, Outcome, Reason, Seat, Step};
+use crate::key::{ServerKey, SessionKey};
+use crate::message::{Place, Refusal, StateBlob, ToWorld};
+use crate::session::{Search, State};
+
+/// Most members of one transfer.
+const MAX_GROUP: usize = 64;
+
+/// Sessions that cross a boundary together: none commits before all are ready.
+#[derive(Debug)]
+pub(super) struct Group {
+    members: BTreeSet<SessionKey>,
+    ready: BTreeSet<SessionKey>,
+}
+
+impl Core {
+    pub(super) fn on_transfer(&mut self, from: ServerKey, handles: &[u32], to: &Place, cause: Cause, cx: &mut Cx<'_>) {
+        let mut members = Vec::new();
+        for handle in handles {
+            let seat = Seat { server: from, handle: *handle };
+            let Some(key) = self.session_at(seat) else { continue };
+            let free = self.sessions[key.index()].home_at_rest() == Some(seat);
+            if free && cause.is_boundary() && members.len() < MAX_GROUP && !members.contains(&(key, seat)) {
+                members.push((key, seat));
+            } else {
+                self.refuse_transfer(seat, "busy", cx);
+            }
+        }
+        let (Some(table), Some((first, _))) = (&self.table, members.first()) else { return };
+        let Some(pin) = &self.sessions[first.index()].pin else { return };
+        let ask = BoundaryAsk {
+            environment: &pin.environment,
+            server: from,
+            members: u32::try_from(members.len()).unwrap_or(u32::MAX),
+            place: to,
+            cause,
+        };
+        let decided = decide_boundary(table, &self.servers, &ask);
+        if decided.fell_back {
+            self.counters.boundary_fallbacks += 1;
+        }
+        match decided.decision {
+            Decision::Route(permit) => {
+                let keys = members.iter().map(|(key, _)| *key).collect();
+                let group = self.groups.insert(Group { members: keys, ready: BTreeSet::new() });
+                let group = super::servers::key_of(group).0;
+                for (key, seat) in members {
+                    self.start_handover(key, seat, permit.clone(), Reason::Boundary { group }, cx);
+                }
+            }
+            Decision::Refuse(refuse) => {
+                for (_, seat) in members {
+                    self.refuse_transfer(seat, refuse.as_str(), cx);
+                }
+            }
+            Decision::Hold(_) => {
+                for (_, seat) in members {
+                    self.refuse_transfer(seat, "no_server", cx);
+                }
+            }
+        }
+    }
+
+    fn refuse_transfer(&mut self, seat: Seat, reason: &'static str, cx: &mut Cx<'_>) {
+        self.counters.transfers_refused += 1;
+        cx.tell_world(seat, ToWorld::TransferRefused { reason });
+    }
+
+    pub(super) fn start_handover(
+        &mut self,
+        key: SessionKey,
+        source: Seat,
+        permit: RoutePermit,
+        reason: Reason,
+        cx: &mut Cx<'_>,
+    ) {
+        let instances = (self.servers.ready_instance(source.server), self.servers.ready_instance(permit.server()));
+        let (Some(source_instance), Some(target_instance)) = instances else {
+            // Both links are up: a home at rest is behind one, and permits are given for the other.
+            self.counters.strays += 1;
+            return;
+        };
+        self.counters.handovers_started += 1;
+        let target = self.servers.seat(permit.server(), key, Role::Target);
+        self.enter_instance(key, &permit);
+        let session = &mut self.sessions[key.index()];
+        cx.tell_world(source, ToWorld::Freeze { epoch: session.epoch });
+        let handover = Handover::new((source, source_instance), (target, target_instance), permit, reason, cx.now.mono);
+        session.state = State::Moving(Box::new(handover));
+        self.set_step(key, Some(cx.now.mono + self.config.step_timeout));
+        self.dirty.insert(key);
+    }
+
+    fn enter_instance(&mut self, key: SessionKey, permit: &RoutePermit) {
+        if let Some(place) = permit.place().filter(|p| p.instance.is_some()) {
+            let instance = (permit.environment().clone(), place.clone());
+            self.servers.enter_instance(&instance, permit.server(), key);
+            self.sessions[key.index()].instances.push(instance);
+        }
+    }
+
+    /// The session is there now: remembers the place, and which instances it is in.
+    pub(super) fn note_place(&mut self, key: SessionKey, seat: Seat, place: Place) {
+        let session = &mut self.sessions[key.index()];
+        for instance in std::mem::take(&mut session.instances) {
+            self.servers.leave_instance(&instance, key);
+        }
+        if let (Some(pin), Some(_)) = (&session.pin, &place.instance) {
+            let instance = (pin.environment.clone(), place.clone());
+            self.servers.enter_instance(&instance, seat.server, key);
+            session.instances.push(instance);
+        }
+        if session.place.as_ref() != Some(&place) {
+            session.doing.zone = place.zone.as_str().to_owned();
+            session.doing.zone_kind =
+                if place.instance.is_some() { place.zone.as_str().to_owned() } else { "shared".to_owned() };
+            session.place = Some(place);
+        }
+    }
+
+    pub(super) fn on_frozen(&mut self, seat: Seat, epoch: Epoch, blob: StateBlob, cx: &mut Cx<'_>) {
+        let Some(key) = self.session_at(seat) else { return };
+        let session = &self.sessions[key.index()];
+        let State::Moving(h) = &session.state else {
+            self.counters.strays += 1;
+            return;
+        };
+        if h.source != seat || epoch != session.epoch {
+            self.counters.strays += 1;
+            return;
+        }
+        let environment = self.table.as_ref().and_then(|t| t.environment(h.permit.environment()));
+        let readable = environment.is_none_or(|e| e.formats_read.is_empty() || e.formats_read.contains(&blob.format));
+        self.sessions[key.index()].homeless = Some(cx.now.mono);
+        self.handover_event(key, Event::Frozen { blob, readable }, cx);
+    }
+
+    pub(super) fn on_freeze_refused(&mut self, seat: Seat, cx: &mut Cx<'_>) {
+        if let Some(key) = self.moving_from(seat) {
+            self.handover_event(key, Event::FreezeRefused, cx);
+        }
+    }
+
+    pub(super) fn on_thawed(&mut self, seat: Seat) {
+        let Some(key) = self.session_at(seat) else { return };
+        if let State::Playing { seat: here, thawing } = &mut self.sessions[key.index()].state
+            && *here == seat
+        {
+            *thawing = false;
+        }
+    }
+
+    pub(super) fn on_prepared(&mut self, seat: Seat, cx: &mut Cx<'_>) {
+        if let Some(key) = self.moving_to(seat) {
+            self.handover_event(key, Event::Prepared, cx);
+        }
+    }
+
+    pub(super) fn on_prepare_refused(&mut self, seat: Seat, reason: Refusal, cx: &mut Cx<'_>) {
+        // After an `Abort` that crossed it, `Aborted` follows and frees the handle.
+        if let Some(key) = self.moving_to(seat) {
+            self.handover_event(key, Event::PrepareRefused(reason), cx);
+        }
+    }
+
+    pub(super) fn on_activated(&mut self, seat: Seat, epoch: Epoch, place: Place, cx: &mut Cx<'_>) {
+        let Some(key) = self.moving_to(seat) else { return };
+        if epoch != self.sessions[key.index()].epoch {
+            self.counters.strays += 1;
+            return;
+        }
+        // The place is noted before the hand-over ends, for `Moved` to tell.
+        self.sessions[key.index()].place = Some(place);
+        self.handover_event(key, Event::Activated, cx);
+    }
+
+    /// The server has answered for good: the handle is free.
+    pub(super) fn on_closed(&mut self, seat: Seat) {
+        match self.servers.usage(seat.server, seat.handle) {
+            Some(usage) if usage.role == Role::Closing => {
+                self.servers.free(seat);
+                self.serve = true;
+            }
+            Some(_) | None => self.counters.strays += 1,
+        }
+    }
+
+    pub(super) fn on_handover_timeout(&mut self, key: SessionKey, cx: &mut Cx<'_>) {
+        self.set_step(key, Some(cx.now.mono + self.config.step_timeout));
+        self.handover_event(key, Event::Timeout, cx);
+    }
+
+    pub(super) fn on_commit_answer(
+        &mut self,
+        key: SessionKey,
+        request: &DirectoryRequest,
+        outcome: DirectoryOutcome,
+        cx: &mut Cx<'_>,
+    ) {
+        let session = &mut self.sessions[key.index()];
+        match outcome {
+            DirectoryOutcome::Done(epoch) => {
+                session.epoch = epoch;
+                session.claimed = epoch;
+                self.handover_event(key, Event::Committed, cx);
+            }
+            DirectoryOutcome::Conflict(entry) if entry.epoch < session.epoch => {
+                // The directory forgot: this gateway knows better, and says so before it asks again.
+                let State::Moving(h) = &session.state else { return };
+                let source = self.servers.get(h.source.server).map(|s| s.id.clone());
+                let (instance, who, epoch, id) = (h.source_instance, session.who.clone(), session.epoch, session.id);
+                if let Some(server) = source {
+                    let home = Home { session: id, server, instance };
+                    self.tell_directory(who, DirectoryOp::Raise { epoch, home }, cx);
+                }
+                let ask = self.ask(key, request.op.clone(), cx);
+                if let State::Moving(h) = &mut self.sessions[key.index()].state {
+                    h.ask = Some(ask);
+                }
+            }
+            DirectoryOutcome::Conflict(entry) => {
+                session.epoch = session.epoch.max(entry.epoch);
+                self.handover_event(key, Event::Conflict, cx);
+            }
+        }
+    }
+
+    fn moving_from(&mut self, seat: Seat) -> Option<SessionKey> {
+        let key = self.session_at(seat)?;
+        match &self.sessions[key.index()].state {
+            State::Moving(h) if h.source == seat => Some(key),
+            _ => {
+                self.counters.strays += 1;
+                None
+            }
+        }
+    }
+
+    fn moving_to(&mut self, seat: Seat) -> Option<SessionKey> {
+        let key = self.session_at(seat)?;
+        match &self.sessions[key.index()].state {
+            State::Moving(h) if h.target == seat => Some(key),
+            _ => {
+                self.counters.strays += 1;
+                None
+            }
+        }
+    }
+
+    /// Gives the hand-over an event and does what it orders.
+    pub(super) fn handover_event(&mut self, key: SessionKey, event: Event, cx: &mut Cx<'_>) {
+        let Some(session) = self.sessions.get_mut(key.index()) else { return };
+        let State::Moving(handover) = &mut session.state else { return };
+        let before = handover.step();
+        let Outcome { orders, end, stray } = handover.on(event);
+        if stray {
+            self.counters.strays += 1;
+            return;
+        }
+        if handover.step() != before {
+            self.set_step(key, Some(cx.now.mono + self.config.step_timeout));
+        }
+        let mut announce = false;
+        for order in orders {
+            if order == Order::AnnounceReady {
+                announce = true;
+            } else {
+                self.obey(key, order, cx);
+            }
+        }
+        match end {
+            Some(end) => self.handover_ended(key, end, cx),
+            None if announce => self.announce_ready(key, cx),
+            None => {}
+        }
+    }
+
+    fn obey(&mut self, key: SessionKey, order: Order, cx: &mut Cx<'_>) {
+        let session = &self.sessions[key.index()];
+        let State::Moving(h) = &session.state else { return };
+        let (source, target) = (h.source, h.target);
+        match order {
+            Order::Prepare(blob) => {
+                let prepare = ToWorld::Prepare {
+                    identity: session.identity(session.pin_by(&h.permit, cx.now.wall)),
+                    epoch: session.epoch.next(),
+                    blob,
+                    place: h.permit.place().cloned(),
+                    cause: h.permit.cause(),
+                };
+                cx.tell_world(target, prepare);
+            }
+            Order::Commit => self.commit(key, cx),
+            Order::Activate => {
+                cx.tell_world(target, ToWorld::Activate { epoch: session.epoch });
+                #[cfg(feature = "model")]
+                if self.config.sabotage.thaw_after_commit {
+                    cx.tell_world(source, ToWorld::Thaw { epoch: Epoch(session.epoch.0 - 1) });
+                }
+            }
+            Order::ReleaseSource => {
+                #[cfg(feature = "model")]
+                if self.config.sabotage.thaw_after_commit {
+                    return;
+                }
+                let epoch = Epoch(session.epoch.0.saturating_sub(1));
+                cx.tell_world(source, ToWorld::Release { epoch });
+                self.servers.close(source);
+            }
+            Order::ThawSource => cx.tell_world(source, ToWorld::Thaw { epoch: session.epoch }),
+            Order::AbortTarget => {
+                cx.tell_world(target, ToWorld::Abort);
+                self.servers.close(target);
+            }
+            Order::FreeTarget => {
+                self.servers.free(target);
+                self.serve = true;
+            }
+            Order::HangUpTarget => self.hang_up_unresponsive(target.server, cx),
+            Order::AnnounceReady => self.announce_ready(key, cx),
+        }
+    }
+
+    fn commit(&mut self, key: SessionKey, cx: &mut Cx<'_>) {
+        let session = &self.sessions[key.index()];
+        let State::Moving(h) = &session.state else { return };
+        if let Some(ask) = h.ask {
+            self.ask_again(ask, cx);
+            return;
+        }
+        let home = Home { session: session.id, server: h.permit.server_id().clone(), instance: h.target_instance };
+        let op = DirectoryOp::CompareAndSet { expected: session.epoch, to: session.epoch.next(), home };
+        let ask = self.ask(key, op, cx);
+        if let State::Moving(h) = &mut self.sessions[key.index()].state {
+            h.ask = Some(ask);
+        }
+    }
+
+    fn announce_ready(&mut self, key: SessionKey, cx: &mut Cx<'_>) {
+        let State::Moving(h) = &self.sessions[key.index()].state else { return };
+        let Reason::Boundary { group } = h.reason else {
+            self.handover_event(key, Event::GroupReady, cx);
+            return;
+        };
+        let Some(state) = self.groups.get_mut(group as usize) else { return };
+        state.ready.insert(key);
+        if state.ready == state.members {
+            let members = self.groups.remove(group as usize).members;
+            for member in members {
+                self.handover_event(member, Event::GroupReady, cx);
+            }
+        }
+    }
+
+    /// One of the group cannot go: nobody goes.
+    fn group_failed(&mut self, key: SessionKey, group: u32, cx: &mut Cx<'_>) {
+        let is_member = self.groups.get(group as usize).is_some_and(|g| g.members.contains(&key));
+        if !is_member {
+            return;
+        }
+        let members = self.groups.remove(group as usize).members;
+        for member in members.into_iter().filter(|member| *member != key) {
+            self.handover_event(member, Event::GroupFailed, cx);
+        }
+    }
+
+    fn handover_ended(&mut self, key: SessionKey, end: End, cx: &mut Cx<'_>) {
+        let session = &mut self.sessions[key.index()];
+        let State::Moving(h) = &session.state else { return };
+        let h = h.clone();
+        self.dirty.insert(key);
+        self.set_step(key, None);
+        match end {
+            End::Arrived => {
+                self.counters.handovers_completed += 1;
+                self.servers.set_role(h.target, Role::Home);
+                let place = self.take_home(key, &h, cx);
+                self.tell_command(key, &h, CommandOutcome::Done, "", cx);
+                if let Some(place) = place {
+                    self.arrived(key, h.target, place, Some(h.permit.cause()), cx);
+                }
+            }
+            End::Kept { why, thawing } => {
+                self.sessions[key.index()].state = State::Playing { seat: h.source, thawing };
+                self.kept(key, &h, why, cx);
+                if let Reason::Boundary { .. } = h.reason {
+                    self.refuse_transfer(h.source, why.transfer_word(), cx);
+                }
+                self.stay(key, h.source, cx);
+            }
+            End::SourceGone(why) => {
+                self.kept(key, &h, why, cx);
+                self.lose(key, h.source.server, h.source_instance, Search::default(), cx);
+            }
+            End::TargetGone => {
+                self.counters.handovers_restored += 1;
+                self.take_home(key, &h, cx);
+                self.tell_command(key, &h, CommandOutcome::Done, "the target was lost; restored from the save", cx);
+                self.lose(key, h.target.server, h.target_instance, Search::default(), cx);
+            }
+            End::Superseded => {
+                self.tell_command(key, &h, CommandOutcome::UnknownSession, "it lives elsewhere", cx);
+                self.servers.close(h.source);
+                let ending = crate::session::Ending { reason: "replaced", message: String::new() };
+                // The entry is another's: what this session held must not be cleared.
+                self.sessions[key.index()].claimed = Epoch(0);
+                self.finish_saying(key, &ending, cx);
+            }
+        }
+    }
+
+    /// The target is the home: pin and generation follow. Gives the place.
+    fn take_home(&mut self, key: SessionKey, h: &Handover, cx: &Cx<'_>) -> Option<Place> {
+        let session = &mut self.sessions[key.index()];
+        let pin = session.pin_by(&h.permit, cx.now.wall);
+        let crossed = session.pin.as_ref().is_some_and(|old| old.environment != pin.environment);
+        let cause = h.permit.cause();
+        if crossed && !(cause.is_boundary() || matches!(cause, Cause::Drain | Cause::Operator)) {
+            self.counters.moved_without_cause += 1;
+        }
+        session.pin = Some(pin);
+        session.generation = h.permit.generation();
+        session.parked = false;
+        session.state = State::Playing { seat: h.target, thawing: false };
+        if matches!(h.step(), Step::Activating { .. }) && session.place.is_none() {
+            session.place = h.permit.place().cloned();
+        }
+        session.place.clone()
+    }
+
+    /// The player plays on where it was.
+    fn stay(&mut self, key: SessionKey, seat: Seat, cx: &mut Cx<'_>) {
+        let session = &mut self.sessions[key.index()];
+        session.homeless = None;
+        let (pin, place) = (session.pin.clone(), session.place.clone());
+        let going = std::mem::take(&mut session.instances);
+        for instance in going {
+            let here = pin.as_ref().is_some_and(|p| p.environment == instance.0) && place.as_ref() == Some(&instance.1);
+            if here {
+                self.sessions[key.index()].instances.push(instance);
+            } else {
+                self.servers.leave_instance(&instance, key);
+            }
+        }
+        self.forward_queued(key, seat, cx);
+        self.sync_parking(key, cx);
+        if let Some(ending) = self.sessions[key.index()].ending.take() {
+            self.end(key, ending, cx);
+        }
+    }
+
+    fn kept(&mut self, key: SessionKey, h: &Handover, why: Kept, cx: &mut Cx<'_>) {
+        self.counters.handovers_kept_in_place += 1;
+        let counter = match why {
+            Kept::FreezeRefused => &mut self.counters.kept_freeze_refused,
+            Kept::PrepareRefused => &mut self.counters.kept_prepare_refused,
+            Kept::Format => &mut self.counters.kept_format,
+            Kept::TimedOut => &mut self.counters.kept_timed_out,
+            Kept::SourceLost => &mut self.counters.kept_source_lost,
+            Kept::TargetLost => &mut self.counters.kept_target_lost,
+            Kept::Group => &mut self.counters.kept_group,
+            Kept::Ended => &mut self.counters.kept_ended,
+        };
+        *counter += 1;
+        self.tell_command(key, h, CommandOutcome::KeptInPlace, why.as_str(), cx);
+        if let Reason::Boundary { group } = h.reason {
+            self.group_failed(key, group, cx);
+        }
+    }
+
+    fn tell_command(&mut self, key: SessionKey, h: &Handover, outcome: CommandOutcome, why: &str, cx: &mut Cx<'_>) {
+        if let Reason::Command { id } = &h.reason {
+            let session = self.sessions[key.index()].id;
+            self.command_done(id, session, outcome, why, cx);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Routing tables: taking a newer one, taking back what an older one began, and acknowledging it.
+
+use super::servers::Link;
+use super::{Core, Cx, Warm};
+use crate::action::{Action, DialTarget};
+use crate::decide::still_good;
+use crate::key::{ServerKey, SessionKey};
+use crate::lease::with_drift;
+use crate::session::{Search, State, Then};
+use crate::table::RealmTable;
+
+impl Core {
+    pub(super) fn on_table(&mut self, table: RealmTable, cx: &mut Cx<'_>) {
+        if let Some(current) = &self.table {
+            if table.realm() != &self.realm || table.generation() < current.generation() {
+                self.counters.tables_refused += 1;
+                return;
+            }
+            if table.generation() == current.generation() {
+                // Said again, after a reconnect: so is the answer.
+                self.unacknowledged = true;
+                return;
+            }
+        }
+        self.table = Some(table);
+        self.follow_servers(cx);
+        self.reroute(cx);
+        self.unacknowledged = true;
+        self.serve = true;
+        if let Warm::Not { until: until @ None, .. } = &mut self.warm {
+            let at = cx.now.mono + with_drift(self.config.lease);
+            *until = Some(at);
+            self.timers.set(super::Timer::Warm, None, Some(at));
+        }
+        self.warm_if_known(cx);
+        self.retire_servers(cx);
+    }
+
+    /// Dials what is new or elsewhere, forgets what is wanted no more.
+    fn follow_servers(&mut self, cx: &mut Cx<'_>) {
+        let Some(table) = &self.table else { return };
+        let targets: Vec<DialTarget> = table
+            .servers()
+            .map(|(_, s)| DialTarget {
+                id: s.id.clone(),
+                instance: s.instance,
+                address: s.address.clone(),
+                tls_name: s.tls_name.clone(),
+            })
+            .collect();
+        let mut wanted: Vec<ServerKey> = Vec::with_capacity(targets.len());
+        for target in targets {
+            let key = self.servers.ensure(&target.id);
+            wanted.push(key);
+            let Some(state) = self.servers.get_mut(key) else { continue };
+            let moved = state.wanted.as_ref().is_none_or(|old| *old != target);
+            let instance = target.instance;
+            state.wanted = Some(target);
+            let (is_idle, is_old) = match &state.link {
+                Link::Idle => (true, false),
+                Link::Dialing => (false, moved),
+                Link::Up { .. } => (false, moved && !state.is_up(instance)),
+            };
+            if is_old {
+                cx.out.push(Action::Hangup { server: key, forget: false });
+                self.break_link(key, cx);
+            }
+            if is_old || is_idle {
+                self.dial_if_wanted(key, cx);
+            }
+        }
+        for key in self.servers.keys() {
+            if !wanted.contains(&key)
+                && let Some(state) = self.servers.get_mut(key)
+            {
+                state.wanted = None;
+            }
+        }
+    }
+
+    pub(super) fn has_unwanted_servers(&self) -> bool {
+        self.servers.keys().into_iter().any(|key| self.servers.get(key).is_some_and(|s| s.wanted.is_none()))
+    }
+
+    /// Servers that left the table keep their link until their last player is gone.
+    pub(super) fn retire_servers(&mut self, cx: &mut Cx<'_>) {
+        for key in self.servers.keys() {
+            let Some(state) = self.servers.get(key) else { continue };
+            if state.wanted.is_some() || state.in_use() || self.is_referred_to(key) {
+                continue;
+            }
+            self.servers.remove(key);
+            cx.out.push(Action::Hangup { server: key, forget: true });
+        }
+    }
+
+    fn is_referred_to(&self, key: ServerKey) -> bool {
+        self.sessions.iter().any(|(_, session)| match &session.state {
+            State::Waiting { lost: Some((server, _)), .. } => *server == key,
+            State::Claiming { permit, .. } => permit.server() == key,
+            State::Moving(h) => h.source.server == key || h.target.server == key,
+            State::Waiting { .. }
+            | State::Attaching { .. }
+            | State::Playing { .. }
+            | State::Lost { .. }
+            | State::Leaving { .. } => session.server() == Some(key),
+        })
+    }
+
+    /// Takes back the attaches of new sessions that an older table sent where no new ones go any more. (Claims that are out
+    /// are looked at when they are answered; those in line are decided by the table in force anyway.)
+    fn reroute(&mut self, cx: &mut Cx<'_>) {
+        let Some(table) = &self.table else { return };
+        let mut stale = Vec::new();
+        for (index, session) in &self.sessions {
+            if let State::Attaching { seat, permit: Some(permit), .. } = &session.state
+                && !session.in_play
+                && !still_good(table, permit)
+            {
+                stale.push((SessionKey(super::servers::key_of(index).0), *seat));
+            }
+        }
+        for (key, seat) in stale {
+            self.counters.rerouted += 1;
+            self.rerouting.insert(key);
+            self.leave(key, seat, Then::Replace { rerouted: true, search: Search::default() }, cx);
+        }
+    }
+
+    pub(super) fn acknowledge_if_due(&mut self, cx: &mut Cx<'_>) {
+        #[cfg(feature = "model")]
+        let waits = !self.rerouting.is_empty() && !self.config.sabotage.ack_without_waiting;
+        #[cfg(not(feature = "model"))]
+        let waits = !self.rerouting.is_empty();
+        if self.unacknowledged
+            && !waits
+            && let Some(generation) = self.generation()
+        {
+            self.unacknowledged = false;
+            cx.out.push(Action::AckTable { generation });
+        }
+    }
+}
