@@ -144,3 +144,102 @@ fn judge(intervals: Vec<Interval>, audit: &mut HomesAudit) {
         note(format!("epoch {epoch} of {character} was used by {} processes", instances.len()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidegate_types::Mono;
+
+    use super::*;
+    use crate::db::work::{self, HomeMark};
+    use crate::db::{BANK_GOLD, open};
+
+    /// One story of intervals, told by the processes themselves.
+    struct Story {
+        dir: tempfile::TempDir,
+        db: Connection,
+    }
+
+    impl Story {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let db = open(&dir.path().join("world.db")).unwrap();
+            for name in ["a", "b"] {
+                work::register(&db, name, name, "1.9.0", "boot", Mono(0)).unwrap();
+            }
+            Self { dir, db }
+        }
+
+        fn mark(epoch: u64, at: u64) -> HomeMark {
+            HomeMark { player: "p".to_owned(), character: "ann".to_owned(), epoch, at: Mono(at) }
+        }
+
+        fn begins(&self, home: &str, epoch: u64, at: u64) -> &Self {
+            work::homes_begin(&self.db, home, &Self::mark(epoch, at)).unwrap();
+            self
+        }
+
+        fn ends(&self, home: &str, epoch: u64, at: u64) -> &Self {
+            work::homes_end(&self.db, home, &Self::mark(epoch, at)).unwrap();
+            self
+        }
+
+        fn ticks(&self, home: &str, at: u64) -> &Self {
+            work::seen(&self.db, home, Mono(at)).unwrap();
+            self
+        }
+
+        fn audit(&self) -> HomesAudit {
+            audit(&self.dir.path().join("world.db")).unwrap()
+        }
+
+        fn check(&self, overlaps: u64, duplicate_epochs: u64) {
+            let audit = self.audit();
+            assert_eq!((audit.overlaps, audit.duplicate_epochs), (overlaps, duplicate_epochs), "{audit:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_realm_has_all_its_gold_in_the_bank() {
+        let audit = Story::new().audit();
+        assert_eq!(audit, HomesAudit { gold_total: BANK_GOLD.unsigned_abs(), ..HomesAudit::default() });
+        assert!(super::audit(Path::new("nowhere/world.db")).is_err());
+    }
+
+    #[test]
+    fn a_hand_over_and_its_failure_are_no_overlap() {
+        let story = Story::new();
+        story.begins("a", 1, 10).ends("a", 1, 20).begins("a", 1, 25).ends("a", 1, 40).begins("b", 2, 40);
+        story.ticks("a", 100).ticks("b", 100).check(0, 0);
+    }
+
+    #[test]
+    fn a_process_that_died_ends_with_its_last_tick() {
+        let story = Story::new();
+        story.begins("a", 1, 10).ticks("a", 50).begins("b", 2, 60).ticks("b", 900).check(0, 0);
+    }
+
+    #[test]
+    fn a_process_that_goes_on_after_a_pause_is_an_overlap() {
+        let story = Story::new();
+        story.begins("a", 1, 10).ticks("a", 50).begins("b", 2, 60).ticks("b", 900).ticks("a", 70).check(1, 0);
+        assert!(story.audit().examples[0].contains("live on a"));
+    }
+
+    #[test]
+    fn a_paused_process_that_closes_its_books_is_none() {
+        let story = Story::new();
+        story.begins("a", 1, 10).ticks("a", 50).begins("b", 2, 60).ends("a", 1, 55).ticks("a", 900).check(0, 0);
+    }
+
+    #[test]
+    fn one_process_cannot_hold_a_player_twice_either() {
+        let story = Story::new();
+        story.begins("a", 1, 10).begins("a", 2, 20).ticks("a", 30).check(1, 0);
+    }
+
+    #[test]
+    fn an_epoch_has_one_user() {
+        let story = Story::new();
+        story.begins("a", 1, 10).ends("a", 1, 20).begins("b", 1, 30).ends("b", 1, 40).check(0, 1);
+    }
+}

@@ -6,6 +6,8 @@
 //! [`work`] are the transactions, as functions on a connection; [`Store`] runs them on the one writer thread of the process.
 
 mod schema;
+#[cfg(test)]
+mod tests;
 pub mod work;
 mod writer;
 
