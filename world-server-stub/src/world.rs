@@ -7,7 +7,8 @@
 //!                        +------------- Done <------------+--> the answer to the gateway, at once
 //! ```
 //! A job's outcome goes two ways after its commit: the gateway's answer leaves from the writer thread without waiting for
-//! this task, and the game learns of it before its next callback does anything else.
+//! this task, and the game learns of it before its next callback does anything else. The SDK asks nothing more of a seat
+//! until its last question is answered, so what is about a seat comes in order.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -37,7 +38,6 @@ const ZONES_EVERY: Duration = Duration::from_secs(2);
 /// What a job of the database came to, for the game.
 enum Done {
     Attached { seat: u32, life: u64, arrived: Box<Arrived> },
-    NotAttached { seat: u32, life: u64 },
     Activated { seat: u32, life: u64, state: Box<CharacterState> },
     Saved { seat: u32, life: u64, why: SaveFor, outcome: Result<Written, Failure> },
     Traded { id: u64, outcome: Result<Traded, Failure> },
@@ -51,12 +51,6 @@ struct Arrived {
     cause: Cause,
 }
 
-/// A seat whose claim is on its way to the database.
-struct Arriving {
-    life: u64,
-    leaving: Option<Reply<()>>,
-}
-
 /// The stub's world.
 pub(crate) struct Stub {
     game: Game,
@@ -65,7 +59,6 @@ pub(crate) struct Stub {
     instance: Arc<str>,
     faults: GameFaults,
     entry: Option<String>,
-    arriving: HashMap<u32, Arriving>,
     freezes: HashMap<u32, Reply<Result<Frozen, Refusal>>>,
     leaves: HashMap<u32, Reply<()>>,
     /// Unbounded, but fed only by jobs, whose number is bounded.
@@ -102,7 +95,6 @@ impl Stub {
             instance: Arc::from(instance),
             faults,
             entry,
-            arriving: HashMap::new(),
             freezes: HashMap::new(),
             leaves: HashMap::new(),
             inbox: channel(),
@@ -128,22 +120,7 @@ impl Stub {
         match done {
             Done::Attached { seat, life, arrived } => {
                 let Arrived { who, epoch, state, place, cause } = *arrived;
-                let Some(arriving) = self.arriving.remove(&seat).filter(|a| a.life == life) else {
-                    // Let go before the claim was committed.
-                    let (player, character) = (who.player, who.character);
-                    self.out.push(Out::HomeEnds(HomeMark { player, character, epoch, at: now }));
-                    return;
-                };
                 self.game.arrive(seat, life, who, epoch, state, place, cause, now, &mut self.out);
-                if let Some(reply) = arriving.leaving {
-                    self.leaves.insert(seat, reply);
-                    self.game.leave(seat, now, &mut self.out);
-                }
-            }
-            Done::NotAttached { seat, life } => {
-                if let Some(reply) = self.arriving.remove(&seat).filter(|a| a.life == life).and_then(|a| a.leaving) {
-                    reply.send(());
-                }
             }
             Done::Activated { seat, life, state } => self.game.activated(seat, life, *state, now, &mut self.out),
             Done::Saved { seat, life, why, outcome } => {
@@ -324,10 +301,7 @@ impl World for Stub {
             return;
         }
         let who = who(&arrival);
-        self.game.supersede(&who.character, &mut self.out);
-        self.act(cx);
         let life = self.game.next_life();
-        self.arriving.insert(seat, Arriving { life, leaving: None });
         let rules = self.game.rules().clone();
         let request = Attach {
             claim: self.claim(&who, arrival.epoch.0, cx.now()),
@@ -353,10 +327,7 @@ impl World for Stub {
                     tell(&inbox, Done::Attached { seat, life, arrived });
                     greet(answer, reply, &outbox, seat, &hello);
                 }
-                Err(refusal) => {
-                    tell(&inbox, Done::NotAttached { seat, life });
-                    reply.send(Err(refusal));
-                }
+                Err(refusal) => reply.send(Err(refusal)),
             },
         );
     }
@@ -395,10 +366,6 @@ impl World for Stub {
         debug!(seat = seat.0, %reason, "a player leaves");
         // Refuses the hand-over that was waiting, if one was.
         self.freezes.remove(&seat.0);
-        if let Some(arriving) = self.arriving.get_mut(&seat.0) {
-            arriving.leaving = Some(reply);
-            return;
-        }
         self.leaves.insert(seat.0, reply);
         self.game.leave(seat.0, cx.now(), &mut self.out);
         self.act(cx);
@@ -426,7 +393,6 @@ impl World for Stub {
     fn release(&mut self, cx: &mut Cx<'_>, seat: Seat) {
         self.drain(cx);
         self.freezes.remove(&seat.0);
-        self.arriving.remove(&seat.0);
         self.game.release(seat.0, &mut self.out);
         self.act(cx);
     }

@@ -95,21 +95,6 @@ impl Game {
         self.advance(seat, now, out);
     }
 
-    /// Nothing more happens for this seat: its character is being claimed anew on this very server (its old gateway is
-    /// gone). What changed is saved first, so that the new claim reads it.
-    pub fn supersede(&mut self, character: &str, out: &mut Vec<Out>) {
-        let Some(seat) = self.seat_of(character) else { return };
-        let Some(player) = self.player_mut(seat).filter(|p| p.phase == Phase::Seated && !p.lost) else { return };
-        // A trade on its way holds all that changed; the claim queues up behind it.
-        if player.dirty && player.lock.is_none() {
-            self.save(seat, SaveFor::Upkeep, out);
-        }
-        out.extend(self.home_ends(seat).map(Out::HomeEnds));
-        if let Some(player) = self.player_mut(seat) {
-            player.lost = true;
-        }
-    }
-
     /// The connection is lost: the player stays, nothing changes, all is saved.
     pub fn park(&mut self, seat: u32, out: &mut Vec<Out>) {
         let Some(player) = self.player_mut(seat) else { return };
@@ -160,8 +145,13 @@ impl Game {
         self.advance(seat, now, out);
     }
 
-    /// The hand-over is done, or was never to be: forget the player.
+    /// The hand-over is done, or was never to be, or a newer epoch takes the player: forget them. One who was still in play
+    /// is saved first: if the new home is this very process, its claim comes behind the save and reads it; if it is another,
+    /// the guard refuses the write.
     pub fn release(&mut self, seat: u32, out: &mut Vec<Out>) {
+        if self.player(seat).is_some_and(|p| p.phase == Phase::Seated && p.dirty && p.lock.is_none() && !p.lost) {
+            self.save(seat, SaveFor::Upkeep, out);
+        }
         out.extend(self.home_ends(seat).map(Out::HomeEnds));
         self.stand_up(seat);
     }

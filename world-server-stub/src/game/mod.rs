@@ -6,6 +6,8 @@
 
 mod actions;
 mod area;
+#[cfg(test)]
+mod conservation;
 mod lifecycle;
 mod player;
 #[cfg(test)]

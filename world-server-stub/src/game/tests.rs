@@ -585,14 +585,13 @@ fn more_actions_than_anyone_should_send_end_the_session() {
 }
 
 #[test]
-fn an_old_gateways_seat_makes_room_for_the_new_ones() {
+fn a_player_released_in_play_is_saved_and_may_come_back_on_another_seat() {
     let mut table = Table::set();
     table.does(0, 1, ping(""));
-    let said = table.call(|game, _, out| game.supersede("ann", out));
+    let said = table.call(|game, _, out| game.release(0, out));
     assert!(matches!(&said[..], [Out::Save { .. }, Out::HomeEnds(_)]), "{said:?}");
     assert_eq!(table.does(0, 2, ping("too late")), []);
     table.arrives(8, CharacterState { applied: 1, ..state("ann") }, Cause::Login);
     assert_eq!(only(table.does(8, 2, ping(""))), ok());
-    table.call(|game, _, out| game.release(0, out));
     assert_eq!(table.game.seat_of("ann"), Some(8));
 }
