@@ -36,22 +36,25 @@ pub(crate) enum Question {
     Stopping,
 }
 
-/// The answers there are.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Answer {
-    Placed(Result<Place, Refusal>),
-    State(Result<Frozen, Refusal>),
-    Prepared(Result<(), Refusal>),
-    Zones(Result<Vec<Zone>, String>),
-    Done,
-}
-
 mod sealed {
+    use crate::world::{Frozen, Place, Refusal, Zone};
+
+    /// The answers there are.
+    #[derive(Debug, Clone, PartialEq)]
+    pub enum Answer {
+        Placed(Result<Place, Refusal>),
+        State(Result<Frozen, Refusal>),
+        Prepared(Result<(), Refusal>),
+        Zones(Result<Vec<Zone>, String>),
+        Done,
+    }
+
     pub trait Sealed {
-        fn into_answer(self) -> super::Answer;
-        fn dropped() -> super::Answer;
+        fn into_answer(self) -> Answer;
+        fn dropped() -> Answer;
     }
 }
+pub(crate) use sealed::Answer;
 
 /// What a [`Reply`] may carry.
 pub trait Answerable: sealed::Sealed {}

@@ -1,0 +1,475 @@
+//! Which players this server holds and in which state each is: the machine that decides what a gateway's request, a
+//! world's answer or a link's end means.
+//!
+//! ```text
+//!            attach                      freeze            answered
+//!   (free) ---------> Attaching --ok--> Playing ---------> Freezing ------> Frozen --release--> (free)
+//!      |                                ^  ^  |  <---------------------------/ thaw
+//!      |   prepare            activate  |  |  | leave
+//!      \-> Preparing --ok--> Prepared --/  |  \--> Leaving --answered--> (free)
+//!                               \--abort--> (free)    Playing <=> parked: detached, no link, or lease over
+//! ```
+//!
+//! No I/O and no clock. Requests go in, [`Step`]s come out, to be carried out in their order. Three rules hold whatever
+//! happens: a player has at most one seat that is or will be in play; every question put to the world is answered once
+//! before its seat is used again; a request with an epoch that was already lived is refused.
+
+mod answers;
+mod epochs;
+mod requests;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap};
+
+use tidegate_types::{CharacterId, Epoch, PartyId, PlayerId, SessionId, ZoneId};
+
+use crate::world::{Arrival, Formats, Frozen, LeaveReason, Pin, Place, Refusal, Seat};
+pub(crate) use requests::{AttachRequest, PrepareRequest};
+
+/// One link. Never used again within a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct LinkKey(pub(crate) u32);
+
+/// A session's number on a link.
+pub(crate) type At = (LinkKey, u32);
+
+/// Handles are dense, so that both sides can use them as indexes; a gateway that goes beyond is broken.
+pub(crate) const MAX_HANDLE: u32 = 65_535;
+/// Longest state that may be handed over, in bytes.
+pub(crate) const MAX_STATE: usize = 1024 * 1024;
+
+/// What the host must do.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Step {
+    /// Ask the world; it owes an answer for `turn`.
+    Ask { seat: Seat, turn: u64, request: Request },
+    /// Tell the world.
+    Tell { seat: Seat, what: Tell },
+    /// Tell the gateway, in order with the session's frames.
+    Say { at: At, what: Said },
+    /// Frames that were held in either direction may flow now.
+    Flush(Seat),
+    /// The seat is free: forget all that is kept for it.
+    Vacated(Seat),
+}
+
+/// What the world can be asked.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Request {
+    Attach(Arrival),
+    Leave(LeaveReason),
+    Freeze,
+    Prepare(Arrival, Frozen),
+    Activate(Epoch),
+}
+
+/// What the world can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tell {
+    Park,
+    Unpark,
+    Thaw,
+    Release,
+    Abort,
+}
+
+/// What a gateway can be told about a session.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Said {
+    Attached { epoch: Epoch, place: Option<Place> },
+    AttachRefused(Refusal),
+    Left,
+    Frozen { epoch: Epoch, frozen: Frozen },
+    FreezeRefused(Refusal),
+    Thawed,
+    Released,
+    Prepared,
+    PrepareRefused(Refusal),
+    Activated { epoch: Epoch, place: Place },
+    Aborted,
+    Eject(String),
+}
+
+/// Who a session is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Who {
+    pub(crate) session: SessionId,
+    pub(crate) player: PlayerId,
+    pub(crate) character: CharacterId,
+    pub(crate) party: Option<PartyId>,
+    pub(crate) client_version: String,
+    pub(crate) pin: Option<Pin>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Phase {
+    Attaching,
+    Playing,
+    Freezing,
+    Frozen(Frozen),
+    Preparing,
+    Prepared,
+    Activating,
+    Leaving,
+    /// Fenced off while the world owed an answer, which decides what the world is told last.
+    Gone(Owed),
+}
+
+/// What a fenced-off seat still waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owed {
+    /// An answer after which the world holds the player only if it said yes.
+    Entry(Tell),
+    /// An answer after which the world holds the player anyway.
+    Freeze,
+}
+
+/// A request that overtook the answer to an earlier one; it is carried out, and answered, in the earlier one's stead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum After {
+    Thaw,
+    Release,
+    Abort,
+    Leave(LeaveReason),
+}
+
+#[derive(Debug, Clone)]
+struct Slot {
+    who: Who,
+    epoch: Epoch,
+    at: Option<At>,
+    /// On which link and under which handle the pending question was asked.
+    asked: Option<At>,
+    /// The gateway said `Park`.
+    detached: bool,
+    /// As the world was last told.
+    parked: bool,
+    phase: Phase,
+    after: Option<After>,
+    turn: u64,
+    place: Option<Place>,
+    zone: Option<ZoneId>,
+    /// The world wants the session ended; told once there is a link.
+    eject: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct LinkState {
+    handles: Vec<Option<Seat>>,
+    lapsed: bool,
+}
+
+/// All seats of a server.
+#[derive(Debug)]
+pub(crate) struct Seats {
+    capacity: u32,
+    formats: Formats,
+    slots: Vec<Option<Slot>>,
+    free: BTreeSet<u32>,
+    players: HashMap<PlayerId, Seat>,
+    links: HashMap<LinkKey, LinkState>,
+    epochs: epochs::Epochs,
+    turn: u64,
+}
+
+/// Where a frame of a player, sent by the world, is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outward {
+    Send(At),
+    Hold,
+    Drop,
+}
+
+/// What to do with a player's frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Inward {
+    Deliver(Seat),
+    Hold(Seat),
+    Drop,
+}
+
+/// One line of the roster.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Held<'a> {
+    pub(crate) seat: Seat,
+    pub(crate) who: &'a Who,
+    pub(crate) epoch: Epoch,
+    pub(crate) zone: Option<&'a ZoneId>,
+    pub(crate) frozen: bool,
+    pub(crate) prepared: bool,
+}
+
+/// How many players are held.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Population {
+    pub(crate) players: u32,
+    pub(crate) parked: u32,
+    pub(crate) in_handover: u32,
+}
+
+impl Seats {
+    pub(crate) fn new(capacity: u32, formats: Formats) -> Self {
+        Self {
+            capacity,
+            formats,
+            slots: Vec::new(),
+            free: BTreeSet::new(),
+            players: HashMap::new(),
+            links: HashMap::new(),
+            epochs: epochs::Epochs::default(),
+            turn: 0,
+        }
+    }
+
+    // What is: queries.
+
+    pub(crate) fn is_live(&self, seat: Seat) -> bool {
+        self.slot(seat).is_some_and(|slot| slot.phase == Phase::Playing && !slot.parked)
+    }
+
+    pub(crate) fn link_of(&self, seat: Seat) -> Option<At> {
+        self.slot(seat)?.at
+    }
+
+    pub(crate) fn outward(&self, seat: Seat) -> Outward {
+        let Some(slot) = self.slot(seat) else { return Outward::Drop };
+        match (&slot.phase, slot.at) {
+            (Phase::Playing | Phase::Freezing | Phase::Leaving, Some(at)) => Outward::Send(at),
+            (Phase::Leaving | Phase::Gone(_), _) => Outward::Drop,
+            (
+                Phase::Attaching
+                | Phase::Playing
+                | Phase::Freezing
+                | Phase::Frozen(_)
+                | Phase::Preparing
+                | Phase::Prepared
+                | Phase::Activating,
+                _,
+            ) => Outward::Hold,
+        }
+    }
+
+    pub(crate) fn inward(&self, at: At) -> Inward {
+        let Some((seat, slot)) = self.seat_at(at).and_then(|seat| Some((seat, self.slot(seat)?))) else {
+            return Inward::Drop;
+        };
+        match slot.phase {
+            Phase::Playing => Inward::Deliver(seat),
+            // The gateway may forward what waited right behind its `Activate`.
+            Phase::Attaching | Phase::Activating => Inward::Hold(seat),
+            Phase::Freezing
+            | Phase::Frozen(_)
+            | Phase::Preparing
+            | Phase::Prepared
+            | Phase::Leaving
+            | Phase::Gone(_) => Inward::Drop,
+        }
+    }
+
+    pub(crate) fn seat_at(&self, (link, handle): At) -> Option<Seat> {
+        *self.links.get(&link)?.handles.get(handle as usize)?
+    }
+
+    pub(crate) fn roster(&self) -> impl Iterator<Item = Held<'_>> {
+        self.occupied().filter(|(_, slot)| !matches!(slot.phase, Phase::Leaving | Phase::Gone(_))).map(held)
+    }
+
+    /// Players in a hand-over whose gateway's link is gone: nobody here knows how it ended.
+    pub(crate) fn unresolved(&self) -> impl Iterator<Item = Held<'_>> {
+        self.occupied()
+            .filter(|(_, slot)| slot.at.is_none() && matches!(slot.phase, Phase::Frozen(_) | Phase::Prepared))
+            .map(held)
+    }
+
+    pub(crate) fn highest_epoch(&self) -> Epoch {
+        self.occupied().map(|(_, slot)| self.epochs.highest(&slot.who.player)).max().unwrap_or_default()
+    }
+
+    pub(crate) fn population(&self) -> Population {
+        let mut sum = Population::default();
+        for (_, slot) in self.occupied() {
+            sum.players += 1;
+            match slot.phase {
+                Phase::Frozen(_) | Phase::Freezing | Phase::Preparing | Phase::Prepared | Phase::Activating => {
+                    sum.in_handover += 1;
+                }
+                Phase::Playing if slot.parked => sum.parked += 1,
+                Phase::Attaching | Phase::Playing | Phase::Leaving | Phase::Gone(_) => {}
+            }
+        }
+        sum
+    }
+
+    /// Zone of each player that is in one.
+    pub(crate) fn zones(&self) -> impl Iterator<Item = &ZoneId> {
+        self.occupied().filter_map(|(_, slot)| slot.zone.as_ref())
+    }
+
+    // What happens to links and what the world says by itself.
+
+    pub(crate) fn link_up(&mut self, link: LinkKey) {
+        // Until its first heartbeat is answered its lease is over.
+        self.links.insert(link, LinkState { handles: Vec::new(), lapsed: true });
+    }
+
+    /// The link is gone: its players are parked, its hand-overs stay as they are.
+    pub(crate) fn link_down(&mut self, link: LinkKey, out: &mut Vec<Step>) {
+        let Some(state) = self.links.remove(&link) else { return };
+        for seat in state.handles.into_iter().flatten() {
+            if let Some(slot) = self.slot_mut(seat) {
+                slot.at = None;
+            }
+            self.settle(seat, out);
+        }
+    }
+
+    /// The lease of a link is over, or valid again.
+    pub(crate) fn lease(&mut self, link: LinkKey, lapsed: bool, out: &mut Vec<Step>) {
+        let Some(state) = self.links.get_mut(&link) else { return };
+        if state.lapsed == lapsed {
+            return;
+        }
+        state.lapsed = lapsed;
+        let seats: Vec<Seat> = state.handles.iter().copied().flatten().collect();
+        for seat in seats {
+            self.settle(seat, out);
+        }
+    }
+
+    pub(crate) fn set_zone(&mut self, seat: Seat, zone: ZoneId) {
+        if let Some(slot) = self.slot_mut(seat) {
+            slot.zone = Some(zone);
+        }
+    }
+
+    /// The world wants a session ended.
+    pub(crate) fn eject(&mut self, seat: Seat, reason: String, out: &mut Vec<Step>) {
+        if let Some(slot) = self.slot_mut(seat) {
+            match slot.at {
+                Some(at) => out.push(Step::Say { at, what: Said::Eject(reason) }),
+                None => slot.eject = Some(reason),
+            }
+        }
+    }
+
+    // Inner workings.
+
+    fn slot(&self, seat: Seat) -> Option<&Slot> {
+        self.slots.get(seat.0 as usize)?.as_ref()
+    }
+
+    fn slot_mut(&mut self, seat: Seat) -> Option<&mut Slot> {
+        self.slots.get_mut(seat.0 as usize)?.as_mut()
+    }
+
+    fn occupied(&self) -> impl Iterator<Item = (Seat, &Slot)> {
+        self.slots.iter().enumerate().filter_map(|(i, slot)| Some((Seat(i as u32), slot.as_ref()?)))
+    }
+
+    fn occupied_count(&self) -> u32 {
+        (self.slots.len() - self.free.len()) as u32
+    }
+
+    /// Binds a seat to a handle, away from where it was bound before.
+    fn bind(&mut self, seat: Seat, at: At) {
+        self.unbind(seat);
+        if let Some(state) = self.links.get_mut(&at.0) {
+            let index = at.1 as usize;
+            if state.handles.len() <= index {
+                state.handles.resize(index + 1, None);
+            }
+            state.handles[index] = Some(seat);
+            if let Some(slot) = self.slot_mut(seat) {
+                slot.at = Some(at);
+            }
+        }
+    }
+
+    fn unbind(&mut self, seat: Seat) {
+        let Some((link, handle)) = self.slot_mut(seat).and_then(|slot| slot.at.take()) else { return };
+        if let Some(entry) = self.links.get_mut(&link).and_then(|state| state.handles.get_mut(handle as usize)) {
+            *entry = None;
+        }
+    }
+
+    fn vacate(&mut self, seat: Seat, out: &mut Vec<Step>) {
+        self.unbind(seat);
+        if let Some(slot) = self.slots.get_mut(seat.0 as usize).and_then(Option::take) {
+            if self.players.get(&slot.who.player) == Some(&seat) {
+                self.players.remove(&slot.who.player);
+            }
+            self.free.insert(seat.0);
+            out.push(Step::Vacated(seat));
+        }
+    }
+
+    fn occupy(&mut self, slot: Slot) -> Seat {
+        let seat = match self.free.pop_first() {
+            Some(index) => Seat(index),
+            None => {
+                self.slots.push(None);
+                Seat(self.slots.len() as u32 - 1)
+            }
+        };
+        self.players.insert(slot.who.player.clone(), seat);
+        self.slots[seat.0 as usize] = Some(slot);
+        seat
+    }
+
+    /// Puts a question to the world.
+    fn ask(&mut self, seat: Seat, phase: Phase, request: Request, out: &mut Vec<Step>) {
+        self.turn += 1;
+        let turn = self.turn;
+        if let Some(slot) = self.slot_mut(seat) {
+            slot.phase = phase;
+            slot.turn = turn;
+            slot.asked = slot.at;
+            slot.after = None;
+            out.push(Step::Ask { seat, turn, request });
+        }
+    }
+
+    /// Tells the world whether a player in play is parked, if that changed.
+    fn settle(&mut self, seat: Seat, out: &mut Vec<Step>) {
+        let Some(slot) = self.slot(seat) else { return };
+        if slot.phase != Phase::Playing {
+            return;
+        }
+        let reachable = slot.at.and_then(|(link, _)| self.links.get(&link)).is_some_and(|link| !link.lapsed);
+        let park = slot.detached || !reachable;
+        if park != slot.parked {
+            if let Some(slot) = self.slot_mut(seat) {
+                slot.parked = park;
+            }
+            out.push(Step::Tell { seat, what: if park { Tell::Park } else { Tell::Unpark } });
+            if !park {
+                out.push(Step::Flush(seat));
+            }
+        }
+    }
+
+    /// The player is in play (again): says so, lets frames flow.
+    fn play(&mut self, seat: Seat, said: Option<Said>, out: &mut Vec<Step>) {
+        if let Some(slot) = self.slot_mut(seat) {
+            slot.phase = Phase::Playing;
+            slot.after = None;
+            if let (Some(at), Some(what)) = (slot.at, said) {
+                out.push(Step::Say { at, what });
+            }
+        }
+        self.settle(seat, out);
+        out.push(Step::Flush(seat));
+    }
+}
+
+fn held((seat, slot): (Seat, &Slot)) -> Held<'_> {
+    Held {
+        seat,
+        who: &slot.who,
+        epoch: slot.epoch,
+        zone: slot.zone.as_ref(),
+        frozen: matches!(slot.phase, Phase::Freezing | Phase::Frozen(_)),
+        prepared: matches!(slot.phase, Phase::Preparing | Phase::Prepared),
+    }
+}

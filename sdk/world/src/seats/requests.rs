@@ -1,0 +1,368 @@
+//! What gateways ask for. A request that cannot be carried out is answered with the reason; one that overtakes the world's
+//! answer to an earlier one waits for it.
+
+use tidegate_types::{Cause, Epoch, SessionId};
+
+use super::{After, At, MAX_HANDLE, Owed, Phase, Request, Said, Seats, Slot, Step, Tell, Who};
+use crate::world::{Arrival, Frozen, LeaveReason, Place, Refusal, Seat};
+
+/// `Attach`, as the machine takes it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct AttachRequest {
+    pub(crate) who: Who,
+    pub(crate) epoch: Epoch,
+    pub(crate) place: Option<Place>,
+    pub(crate) cause: Cause,
+}
+
+/// `Prepare`, as the machine takes it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct PrepareRequest {
+    pub(crate) who: Who,
+    pub(crate) epoch: Epoch,
+    pub(crate) place: Option<Place>,
+    pub(crate) cause: Cause,
+    pub(crate) state: Frozen,
+    /// The digest matched.
+    pub(crate) intact: bool,
+}
+
+impl Seats {
+    /// `ready`: the server takes players now.
+    pub(crate) fn attach(&mut self, at: At, request: AttachRequest, ready: bool, out: &mut Vec<Step>) {
+        let refuse = |refusal, out: &mut Vec<Step>| out.push(Step::Say { at, what: Said::AttachRefused(refusal) });
+        let existing = self.players.get(&request.who.player).copied();
+        if let Some((seat, slot)) = existing.and_then(|seat| Some((seat, self.slot(seat)?))) {
+            if slot.who.session == request.who.session && slot.epoch == request.epoch {
+                return self.rebind(seat, at, out);
+            }
+            if request.epoch <= slot.epoch {
+                let highest = self.epochs.highest(&request.who.player).max(slot.epoch);
+                return refuse(Refusal::StaleEpoch(highest), out);
+            }
+            if slot.phase == Phase::Leaving {
+                // It is being saved under its old epoch; loading it now might read what was before.
+                return refuse(Refusal::NotReady, out);
+            }
+        }
+        let highest = self.epochs.highest(&request.who.player);
+        if request.epoch <= highest {
+            return refuse(Refusal::StaleEpoch(highest), out);
+        }
+        if self.is_taken(at) {
+            return refuse(Refusal::Unknown, out);
+        }
+        if !ready {
+            return refuse(Refusal::NotReady, out);
+        }
+        if existing.is_none() && self.occupied_count() >= self.capacity {
+            return refuse(Refusal::Full, out);
+        }
+        if let Some(seat) = existing {
+            self.fence(seat, out);
+        }
+        let AttachRequest { who, epoch, place, cause } = request;
+        let seat = self.occupy(slot(who.clone(), epoch, Phase::Attaching));
+        self.bind(seat, at);
+        let arrival = arrival(seat, who, epoch, place, cause);
+        self.ask(seat, Phase::Attaching, Request::Attach(arrival), out);
+    }
+
+    /// The gateway knows this very session at this very epoch: the handle changes, nothing else.
+    fn rebind(&mut self, seat: Seat, at: At, out: &mut Vec<Step>) {
+        let here = self.seat_at(at);
+        if here.is_some_and(|other| other != seat) || at.1 > MAX_HANDLE {
+            return out.push(Step::Say { at, what: Said::AttachRefused(Refusal::Unknown) });
+        }
+        let Some(slot) = self.slot(seat) else { return };
+        match slot.phase {
+            Phase::Leaving | Phase::Gone(_) => {
+                out.push(Step::Say { at, what: Said::AttachRefused(Refusal::NotReady) });
+            }
+            // Answered when the world has answered.
+            Phase::Attaching => self.bind(seat, at),
+            Phase::Playing
+            | Phase::Freezing
+            | Phase::Frozen(_)
+            | Phase::Preparing
+            | Phase::Prepared
+            | Phase::Activating => {
+                let what = Said::Attached { epoch: slot.epoch, place: slot.place.clone() };
+                self.bind(seat, at);
+                out.push(Step::Say { at, what });
+                if let Some(reason) = self.slot_mut(seat).and_then(|slot| slot.eject.take()) {
+                    out.push(Step::Say { at, what: Said::Eject(reason) });
+                }
+                self.settle(seat, out);
+                out.push(Step::Flush(seat));
+            }
+        }
+    }
+
+    pub(crate) fn park(&mut self, at: At, detached: bool, out: &mut Vec<Step>) {
+        let Some(seat) = self.seat_at(at) else { return };
+        if let Some(slot) = self.slot_mut(seat) {
+            slot.detached = detached;
+        }
+        self.settle(seat, out);
+    }
+
+    pub(crate) fn leave(&mut self, at: At, reason: LeaveReason, out: &mut Vec<Step>) {
+        let Some((seat, slot)) = self.bound(at) else {
+            return out.push(Step::Say { at, what: Said::Left });
+        };
+        match slot.phase {
+            Phase::Attaching | Phase::Freezing | Phase::Preparing | Phase::Activating => {
+                slot.after = Some(After::Leave(reason));
+            }
+            Phase::Playing | Phase::Frozen(_) => self.ask(seat, Phase::Leaving, Request::Leave(reason), out),
+            Phase::Prepared => self.end(seat, Some(Tell::Abort), Said::Left, out),
+            Phase::Leaving | Phase::Gone(_) => {}
+        }
+    }
+
+    pub(crate) fn freeze(&mut self, at: At, epoch: Epoch, ready: bool, out: &mut Vec<Step>) {
+        let refuse = |refusal, out: &mut Vec<Step>| out.push(Step::Say { at, what: Said::FreezeRefused(refusal) });
+        let Some((seat, slot)) = self.bound(at).filter(|(_, slot)| slot.epoch == epoch) else {
+            return refuse(Refusal::Unknown, out);
+        };
+        match &slot.phase {
+            Phase::Playing if ready => self.ask(seat, Phase::Freezing, Request::Freeze, out),
+            Phase::Freezing => {
+                slot.asked = Some(at);
+                slot.after = None;
+            }
+            Phase::Frozen(frozen) => {
+                let what = Said::Frozen { epoch, frozen: frozen.clone() };
+                out.push(Step::Say { at, what });
+            }
+            Phase::Playing
+            | Phase::Attaching
+            | Phase::Preparing
+            | Phase::Prepared
+            | Phase::Activating
+            | Phase::Leaving
+            | Phase::Gone(_) => refuse(Refusal::NotReady, out),
+        }
+    }
+
+    pub(crate) fn thaw(&mut self, at: At, epoch: Epoch, out: &mut Vec<Step>) {
+        let known = self.bound(at).filter(|(_, slot)| slot.epoch == epoch);
+        match known {
+            Some((_, slot)) if slot.phase == Phase::Freezing => slot.after = Some(After::Thaw),
+            Some((seat, slot)) if matches!(slot.phase, Phase::Frozen(_)) => {
+                out.push(Step::Tell { seat, what: Tell::Thaw });
+                self.play(seat, Some(Said::Thawed), out);
+            }
+            Some(_) | None => out.push(Step::Say { at, what: Said::Thawed }),
+        }
+    }
+
+    pub(crate) fn release(&mut self, at: At, out: &mut Vec<Step>) {
+        let Some((seat, slot)) = self.bound(at) else {
+            return out.push(Step::Say { at, what: Said::Released });
+        };
+        match slot.phase {
+            Phase::Attaching | Phase::Freezing | Phase::Preparing | Phase::Activating => {
+                slot.after = Some(After::Release);
+            }
+            Phase::Playing | Phase::Frozen(_) => self.end(seat, Some(Tell::Release), Said::Released, out),
+            Phase::Prepared => self.end(seat, Some(Tell::Abort), Said::Released, out),
+            Phase::Leaving | Phase::Gone(_) => {}
+        }
+    }
+
+    /// `ready`: the server takes players now.
+    pub(crate) fn prepare(&mut self, at: At, request: PrepareRequest, ready: bool, out: &mut Vec<Step>) {
+        let refuse = |refusal, out: &mut Vec<Step>| out.push(Step::Say { at, what: Said::PrepareRefused(refusal) });
+        let existing = self.players.get(&request.who.player).copied();
+        let highest = self.epochs.highest(&request.who.player);
+        if request.epoch <= highest {
+            return refuse(Refusal::StaleEpoch(highest), out);
+        }
+        if let Some(slot) = existing.and_then(|seat| self.slot(seat)) {
+            if request.epoch < slot.epoch {
+                return refuse(Refusal::StaleEpoch(slot.epoch), out);
+            }
+            let inert = matches!(slot.phase, Phase::Preparing | Phase::Prepared);
+            // A preparation may be repeated; a player who is in play here for a gateway may not be prepared over.
+            if !inert && (slot.at.is_some() || slot.phase == Phase::Leaving) {
+                return refuse(Refusal::NotReady, out);
+            }
+        }
+        let here = self.seat_at(at);
+        if at.1 > MAX_HANDLE || here.is_some_and(|seat| Some(seat) != existing) {
+            return refuse(Refusal::Unknown, out);
+        }
+        if !ready {
+            return refuse(Refusal::NotReady, out);
+        }
+        if !request.intact {
+            return refuse(Refusal::Digest, out);
+        }
+        if !self.formats.read.contains(&request.state.format) {
+            return refuse(Refusal::Format, out);
+        }
+        if existing.is_none() && self.occupied_count() >= self.capacity {
+            return refuse(Refusal::Full, out);
+        }
+        if let Some(seat) = existing {
+            self.unbind(seat);
+            self.fence(seat, out);
+        }
+        let PrepareRequest { who, epoch, place, cause, state, intact: _ } = request;
+        let mut new = slot(who.clone(), epoch, Phase::Preparing);
+        new.zone = place.as_ref().map(|place| place.zone.clone());
+        let seat = self.occupy(new);
+        self.bind(seat, at);
+        let arrival = arrival(seat, who, epoch, place, cause);
+        self.ask(seat, Phase::Preparing, Request::Prepare(arrival, state), out);
+    }
+
+    pub(crate) fn activate(&mut self, at: At, epoch: Epoch, out: &mut Vec<Step>) {
+        let refuse = |out: &mut Vec<Step>| out.push(Step::Say { at, what: Said::AttachRefused(Refusal::Unknown) });
+        let Some((seat, slot)) = self.bound(at).filter(|(_, slot)| slot.epoch == epoch) else {
+            return refuse(out);
+        };
+        match (&slot.phase, &slot.place) {
+            (Phase::Prepared, _) => {
+                let player = slot.who.player.clone();
+                // Committed: from here on this epoch is lived, whatever the world answers.
+                self.epochs.raise(&player, epoch);
+                self.ask(seat, Phase::Activating, Request::Activate(epoch), out);
+            }
+            (Phase::Activating, _) => slot.asked = Some(at),
+            (Phase::Playing, Some(place)) => {
+                let what = Said::Activated { epoch, place: place.clone() };
+                out.push(Step::Say { at, what });
+            }
+            (
+                Phase::Playing
+                | Phase::Attaching
+                | Phase::Freezing
+                | Phase::Frozen(_)
+                | Phase::Preparing
+                | Phase::Leaving
+                | Phase::Gone(_),
+                _,
+            ) => refuse(out),
+        }
+    }
+
+    pub(crate) fn abort(&mut self, at: At, out: &mut Vec<Step>) {
+        match self.bound(at) {
+            Some((_, slot)) if slot.phase == Phase::Preparing => slot.after = Some(After::Abort),
+            Some((seat, slot)) if slot.phase == Phase::Prepared => {
+                self.end(seat, Some(Tell::Abort), Said::Aborted, out);
+            }
+            // Too late: it was activated. Saying "aborted" would be a lie; the gateway's next request tells it.
+            Some(_) => {}
+            None => out.push(Step::Say { at, what: Said::Aborted }),
+        }
+    }
+
+    /// A gateway's answer to "who owns": the home has `epoch` (0: not known there), here if `mine`, under `at`.
+    pub(crate) fn owner(&mut self, at: At, session: SessionId, epoch: Epoch, mine: bool, out: &mut Vec<Step>) {
+        let found = self.occupied().find(|(_, slot)| slot.who.session == session && slot.at.is_none());
+        let Some((seat, slot)) = found else { return };
+        let same = mine && epoch == slot.epoch;
+        let free = !self.is_taken(at);
+        match slot.phase {
+            _ if epoch == Epoch(0) => {}
+            Phase::Frozen(_) if same && free => {
+                self.bind(seat, at);
+                out.push(Step::Tell { seat, what: Tell::Thaw });
+                self.play(seat, Some(Said::Thawed), out);
+            }
+            Phase::Frozen(_) if epoch > slot.epoch => {
+                out.push(Step::Tell { seat, what: Tell::Release });
+                self.vacate(seat, out);
+            }
+            Phase::Prepared if same && free => self.bind(seat, at),
+            Phase::Prepared if !same => {
+                out.push(Step::Tell { seat, what: Tell::Abort });
+                self.vacate(seat, out);
+            }
+            // Nothing that this answer could decide.
+            Phase::Frozen(_)
+            | Phase::Prepared
+            | Phase::Attaching
+            | Phase::Playing
+            | Phase::Freezing
+            | Phase::Preparing
+            | Phase::Activating
+            | Phase::Leaving
+            | Phase::Gone(_) => {}
+        }
+    }
+
+    fn bound(&mut self, at: At) -> Option<(Seat, &mut Slot)> {
+        let seat = self.seat_at(at)?;
+        self.slot_mut(seat).map(|slot| (seat, slot))
+    }
+
+    fn is_taken(&self, at: At) -> bool {
+        at.1 > MAX_HANDLE || self.seat_at(at).is_some()
+    }
+
+    /// Last words about a seat, and it is free.
+    pub(super) fn end(&mut self, seat: Seat, tell: Option<Tell>, said: Said, out: &mut Vec<Step>) {
+        if let Some(what) = tell {
+            out.push(Step::Tell { seat, what });
+        }
+        if let Some(at) = self.slot(seat).and_then(|slot| slot.at) {
+            out.push(Step::Say { at, what: said });
+        }
+        self.vacate(seat, out);
+    }
+
+    /// A newer epoch takes the player: what is here is dropped unsaved, after the world has answered what it owes.
+    fn fence(&mut self, seat: Seat, out: &mut Vec<Step>) {
+        let Some(slot) = self.slot(seat) else { return };
+        if let Some(at) = slot.at {
+            out.push(Step::Say { at, what: Said::Eject("fenced".to_owned()) });
+        }
+        let player = slot.who.player.clone();
+        let owed = match slot.phase {
+            Phase::Playing | Phase::Frozen(_) => {
+                out.push(Step::Tell { seat, what: Tell::Release });
+                return self.vacate(seat, out);
+            }
+            Phase::Prepared => {
+                out.push(Step::Tell { seat, what: Tell::Abort });
+                return self.vacate(seat, out);
+            }
+            Phase::Attaching | Phase::Activating => Owed::Entry(Tell::Release),
+            Phase::Preparing => Owed::Entry(Tell::Abort),
+            Phase::Freezing => Owed::Freeze,
+            Phase::Leaving | Phase::Gone(_) => return,
+        };
+        self.unbind(seat);
+        self.players.remove(&player);
+        if let Some(slot) = self.slot_mut(seat) {
+            slot.phase = Phase::Gone(owed);
+        }
+    }
+}
+
+fn slot(who: Who, epoch: Epoch, phase: Phase) -> Slot {
+    Slot {
+        who,
+        epoch,
+        at: None,
+        asked: None,
+        detached: false,
+        parked: false,
+        phase,
+        after: None,
+        turn: 0,
+        place: None,
+        zone: None,
+        eject: None,
+    }
+}
+
+fn arrival(seat: Seat, who: Who, epoch: Epoch, place: Option<Place>, cause: Cause) -> Arrival {
+    let Who { session, player, character, party, client_version, pin } = who;
+    Arrival { seat, session, player, character, party, client_version, epoch, place, cause, pin }
+}
