@@ -10,7 +10,7 @@ pub mod environment;
 mod flip;
 pub mod input;
 pub mod lifecycle;
-#[cfg(feature = "model")]
+#[cfg(any(test, feature = "model"))]
 pub mod model;
 pub mod observe;
 pub mod outcome;
@@ -25,6 +25,8 @@ pub mod routing;
 pub mod snapshot;
 pub mod spec;
 pub mod staging;
+#[cfg(test)]
+mod tests;
 
 pub use effect::{Effect, ServersWanted};
 pub use environment::{Environment, Fleet, Label, Phase, PhaseKind};

@@ -63,7 +63,7 @@ pub struct Realm {
     /// What is observed; empty after a restart.
     pub observed: Observed,
     /// What is deliberately broken, to show that the tests see it.
-    #[cfg(feature = "model")]
+    #[cfg(any(test, feature = "model"))]
     pub sabotage: crate::model::Sabotage,
 }
 
@@ -74,7 +74,7 @@ impl Realm {
         Self {
             rows,
             observed: Observed::default(),
-            #[cfg(feature = "model")]
+            #[cfg(any(test, feature = "model"))]
             sabotage: crate::model::Sabotage::default(),
         }
     }

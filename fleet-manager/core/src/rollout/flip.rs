@@ -1,15 +1,24 @@
 //! Step 4: new sessions go to green. A server that restarts just now, or a freeze window, is waited for a while; what
 //! cannot change by waiting fails at once.
 
+use std::time::Duration;
+
 use tidegate_types::{RolloutId, Timestamp};
 
 use crate::drain::run::human;
+use crate::environment::Phase;
 use crate::flip::Direction;
 use crate::outcome::Outcome;
 use crate::realm::Realm;
 use crate::refused::Reason;
 use crate::rollout::{Progress, RolloutState};
 use crate::routing::FlipState;
+
+/// Green must have stood in the table for this long, so that the gateways' links to its servers are up when players come.
+const LEAD: Duration = Duration::from_millis(500);
+
+/// What the step says meanwhile.
+const LEADING: &str = "the gateways make their links to green";
 
 impl Realm {
     pub(super) fn step_flip(&mut self, now: Timestamp, id: &RolloutId, out: &mut Outcome) -> Progress {
@@ -42,7 +51,13 @@ impl Realm {
             return Progress::wait("paused before the flip");
         }
         let green = rollout.green.clone();
-        let waited_until = rollout.current().and_then(|s| s.until);
+        let waited_until = rollout.current().filter(|s| s.outcome != LEADING).and_then(|s| s.until);
+        if let Some(environment) = self.rows.environments.get(&green)
+            && environment.phase == Phase::Ready
+            && now < environment.since + LEAD
+        {
+            return Progress::Wait { outcome: LEADING.to_owned(), until: Some(environment.since + LEAD) };
+        }
         let reason = format!("rollout {id}: {}", rollout.spec.reason);
         match self.may_flip(now, &green, Direction::Forward) {
             Ok(permit) => {
