@@ -1,0 +1,315 @@
+//! A model world around a [`Core`]: world servers with leases, a realm database guarded by epoch, players who number their
+//! frames, links and connections that deliver in order but late and break, and a manager who flips, drains and restarts.
+//!
+//! Everything is driven by [`World::step`] with small numbers, so that one list of numbers is one history. The rules of the
+//! design are checked while it runs; [`World::violations`] tells what was broken. No I/O, clock or randomness.
+
+mod database;
+mod execute;
+mod manager;
+mod players;
+mod servers;
+mod wires;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use tidegate_types::{EnvironmentId, Mono, Now, RealmId, ServerId, SessionId, Timestamp, ZoneId};
+
+use self::database::Database;
+use self::manager::Manager;
+use self::players::Player;
+use self::servers::Process;
+use self::wires::{Conn, Link};
+use crate::action::Action;
+use crate::core::{Core, CoreConfig};
+use crate::directory::{DirectoryRequest, EmbeddedDirectory};
+use crate::input::Input;
+use crate::key::ServerKey;
+use crate::message::Who;
+
+/// The lease of the model, the core's default.
+const LEASE: Duration = Duration::from_secs(3);
+/// How often a world server sends a heartbeat.
+const HEARTBEAT: Duration = Duration::from_millis(750);
+
+/// How big the world is, and what is broken on purpose.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// World servers of each environment: two environments.
+    pub servers: usize,
+    /// Players. Half of them come in parties of two.
+    pub players: usize,
+    /// Most players a server takes.
+    pub capacity: u32,
+    /// The core's configuration.
+    pub core: CoreConfig,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { servers: 2, players: 4, capacity: 3, core: CoreConfig::default() }
+    }
+}
+
+/// One thing that happens. The argument chooses among what is possible; every argument means something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// One message arrives.
+    Deliver(u16),
+    /// So many messages arrive, each from another place.
+    DeliverMany(u16),
+    /// Time passes, up to 1.6 s.
+    Pass(u16),
+    /// A player does something: log in, send, log out, lose the connection, come back.
+    Player(u16),
+    /// A world server asks for a transfer, or its owner.
+    Server(u16),
+    /// A link breaks, or one end notices that.
+    Link(u16),
+    /// A world server dies, is reported dead, or is started again.
+    Process(u16),
+    /// The manager flips, freezes, moves or kicks.
+    Manager(u16),
+    /// A world server will refuse the next thing it is asked.
+    Refuse(u16),
+    /// The gateway dies and is started again.
+    Gateway(u16),
+}
+
+/// The world.
+#[derive(Debug)]
+pub struct World {
+    core: Core,
+    config: CoreConfig,
+    now: Now,
+    directory: EmbeddedDirectory,
+    questions: VecDeque<DirectoryRequest>,
+    database: Database,
+    processes: BTreeMap<ServerId, Process>,
+    players: Vec<Player>,
+    /// Links that exist at one end at least.
+    links: BTreeMap<u32, Link>,
+    next_link: u32,
+    /// The gateway's links.
+    by_server: BTreeMap<ServerKey, u32>,
+    dialing: BTreeMap<ServerKey, ServerId>,
+    conns: BTreeMap<u32, Conn>,
+    next_conn: u32,
+    next_id: u128,
+    manager: Manager,
+    /// What the core told the manager, oldest first; a simulation with a real manager takes it.
+    told: Vec<Action>,
+    violations: Vec<String>,
+}
+
+impl World {
+    /// Two environments, the first accepting; everything is up, nobody is in.
+    #[must_use]
+    pub fn new(setup: &Setup) -> Self {
+        let now = Now { mono: Mono(1_000_000), wall: Timestamp(1_000_000) };
+        let mut processes = BTreeMap::new();
+        for (e, environment) in ["blue", "green"].iter().enumerate() {
+            for n in 0..setup.servers {
+                let id = ServerId::new(&format!("{environment}-{n}")).expect("an id");
+                let environment = EnvironmentId::new(environment).expect("an id");
+                let run = (e * 100 + n) as u128 + 1;
+                // The first server has the entry zone; each has one of its own; all have the common one and dungeons.
+                let mut zones = vec![zone("common"), zone(&format!("zone-{n}"))];
+                if n == 0 {
+                    zones.push(zone("entry"));
+                }
+                processes.insert(id.clone(), Process::new(id, environment, run, zones, setup.capacity));
+            }
+        }
+        let players = (0..setup.players).map(Player::new).collect();
+        let mut world = Self {
+            core: Core::new(RealmId::new("model").expect("an id"), setup.core.clone()),
+            config: setup.core.clone(),
+            now,
+            directory: EmbeddedDirectory::default(),
+            questions: VecDeque::new(),
+            database: Database::default(),
+            processes,
+            players,
+            links: BTreeMap::new(),
+            next_link: 1,
+            by_server: BTreeMap::new(),
+            dialing: BTreeMap::new(),
+            conns: BTreeMap::new(),
+            next_conn: 0,
+            next_id: 1_000,
+            manager: Manager::new(),
+            told: Vec::new(),
+            violations: Vec::new(),
+        };
+        world.publish();
+        world.connect_all();
+        world
+    }
+
+    /// One thing happens. What rules it breaks is added to [`World::violations`].
+    pub fn step(&mut self, step: Step) {
+        match step {
+            Step::Deliver(n) => self.deliver(usize::from(n)),
+            Step::DeliverMany(n) => {
+                for i in 0..usize::from(n % 64) {
+                    self.deliver(usize::from(n / 64) + i * 7);
+                }
+            }
+            Step::Pass(n) => self.pass(Duration::from_millis(u64::from(n % 1_600))),
+            Step::Player(n) => self.player_acts(usize::from(n)),
+            Step::Server(n) => self.server_acts(usize::from(n)),
+            Step::Link(n) => self.link_acts(usize::from(n)),
+            Step::Process(n) => self.process_acts(usize::from(n)),
+            Step::Manager(n) => self.manager_acts(usize::from(n)),
+            Step::Refuse(n) => self.refuse_next(usize::from(n)),
+            Step::Gateway(n) => {
+                // Rarer than the rest: it takes everything back to the beginning.
+                if n % 8 == 0 {
+                    self.restart_gateway();
+                }
+            }
+        }
+        self.check_one_home();
+    }
+
+    /// Lets time pass without further faults until nothing is on its way, then checks that everything has come to an end:
+    /// no hand-over is open, and every player who is connected and was not turned away is in play.
+    pub fn come_to_rest(&mut self) {
+        for process in self.processes.values_mut() {
+            process.refuse = None;
+        }
+        for _ in 0..160 {
+            self.heal();
+            self.drain_wires();
+            self.pass(Duration::from_millis(500));
+            self.check_one_home();
+        }
+        self.drain_wires();
+        self.check_at_rest();
+    }
+
+    /// What was broken, in order.
+    #[must_use]
+    pub fn violations(&self) -> &[String] {
+        &self.violations
+    }
+
+    /// The core, to look at.
+    #[must_use]
+    pub const fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// What the core told the manager since the last call: acknowledgements, reports, results of commands.
+    pub fn take_told(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.told)
+    }
+
+    /// The time in the world.
+    #[must_use]
+    pub const fn now(&self) -> Now {
+        self.now
+    }
+
+    /// Sessions that the gateway has told the manager of and that are not over.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<SessionId> {
+        self.core.rows().iter().map(|row| row.session).collect()
+    }
+
+    /// Gives the core an input and does what it wants done.
+    pub fn input(&mut self, input: Input) {
+        let mut out = Vec::new();
+        self.core.handle(self.now, input, &mut out);
+        self.execute(out);
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        while self.now.mono < until.mono {
+            let next_beat = self.processes.values().filter(|p| p.alive).map(|p| p.beat_at).min();
+            let next = [self.core.poll_timeout(), next_beat].into_iter().flatten().min().unwrap_or(until.mono);
+            let next = next.clamp(self.now.mono, until.mono);
+            let passed = next.since(self.now.mono);
+            self.now = Now { mono: next, wall: self.now.wall + passed };
+            self.beat();
+            if self.core.poll_timeout().is_some_and(|at| at <= self.now.mono) {
+                let mut out = Vec::new();
+                self.core.handle_timeout(self.now, &mut out);
+                self.execute(out);
+            }
+            if next == until.mono {
+                break;
+            }
+            self.check_one_home();
+        }
+        self.now = until;
+    }
+
+    fn violation(&mut self, what: String) {
+        self.violations.push(format!("at {} us: {what}", self.now.mono.0));
+    }
+
+    /// Rule 1: a player is simulated by one world server at most.
+    fn check_one_home(&mut self) {
+        let mut live: BTreeMap<&Who, Vec<&ServerId>> = BTreeMap::new();
+        for process in self.processes.values() {
+            for who in process.simulated(self.now.mono) {
+                live.entry(who).or_default().push(&process.id);
+            }
+        }
+        let doubles: Vec<String> = live
+            .into_iter()
+            .filter(|(_, homes)| homes.len() > 1)
+            .map(|(who, homes)| format!("{} is live on {homes:?}", who.player))
+            .collect();
+        for double in doubles {
+            self.violation(double);
+        }
+    }
+}
+
+fn zone(name: &str) -> ZoneId {
+    ZoneId::new(name).expect("an id")
+}
+
+/// A small generator of numbers (splitmix64), for histories by seed. Not for anything that must not be guessed.
+#[derive(Debug, Clone)]
+pub struct Numbers(u64);
+
+impl Numbers {
+    /// The same seed gives the same numbers.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next number.
+    #[expect(clippy::should_implement_trait, reason = "it never ends; an iterator's adapters would hide that")]
+    pub const fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// The next step of a history: mostly messages, time and players; now and then a fault.
+    pub fn step(&mut self) -> Step {
+        let n = u16::try_from(self.next() & 0xffff).unwrap_or(0);
+        match self.next() % 100 {
+            0..30 => Step::Deliver(n),
+            30..50 => Step::DeliverMany(n),
+            50..62 => Step::Pass(n),
+            62..82 => Step::Player(n),
+            82..88 => Step::Server(n),
+            88..91 => Step::Link(n),
+            91..93 => Step::Process(n),
+            93..97 => Step::Manager(n),
+            97..99 => Step::Refuse(n),
+            _ => Step::Gateway(n),
+        }
+    }
+}

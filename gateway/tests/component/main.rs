@@ -1,0 +1,8 @@
+//! The gateway as a whole, in one process: real QUIC and gRPC over loopback, against world servers and a manager that are
+//! played by the tests.
+
+mod abuse;
+mod handover;
+mod manager;
+mod relay;
+mod support;
