@@ -34,6 +34,9 @@ pub struct Config {
     /// 3,000: four heartbeats, so that three may be late; it is also how long players stand still when both a world
     /// server and the manager are gone.
     pub lease_ms: u32,
+    /// How long a world server may take for one step of a hand-over, or to take a player in or let one go, in
+    /// milliseconds. Default 5,000: a state of 1 MiB and a slow database fit; a player who plays on meanwhile is held up.
+    pub step_timeout_ms: u64,
     /// This gateway's number in connection ids, so that a router in front can send packets to the right one. Default 0.
     pub connection_id_instance: u16,
     /// What clients may take of this gateway.
@@ -90,6 +93,7 @@ impl Default for Config {
             ticket_key: "tidegate-data/tickets/login.pub".into(),
             metrics_listen: SocketAddr::from(([127, 0, 0, 1], 7444)),
             lease_ms: 3_000,
+            step_timeout_ms: 5_000,
             connection_id_instance: 0,
             limits: Limits::default(),
         }
@@ -166,6 +170,7 @@ impl Config {
         for (key, value, least, most) in [
             // Below two heartbeats a single late packet would stop the world.
             ("lease_ms", u64::from(self.lease_ms), 1_500, 60_000),
+            ("step_timeout_ms", self.step_timeout_ms, 100, 60_000),
             ("limits.connections", limits.connections.into(), 1, 1_000_000),
             ("limits.pending_handshakes", limits.pending_handshakes.into(), 2, 65_536),
             ("limits.handshake_ms", limits.handshake_ms, 100, 60_000),
@@ -185,7 +190,8 @@ impl Config {
                 return Err(bad(key, &format_args!("is {value}, must be {least} to {most}")));
             }
         }
-        for (key, path) in [("data_dir", &self.data_dir), ("pki_dir", &self.pki_dir), ("ticket_key", &self.ticket_key)] {
+        for (key, path) in [("data_dir", &self.data_dir), ("pki_dir", &self.pki_dir), ("ticket_key", &self.ticket_key)]
+        {
             if path.as_os_str().is_empty() {
                 return Err(bad(key, &"is empty"));
             }

@@ -84,8 +84,7 @@ impl Players {
         realm: &RealmId,
         now: Timestamp,
     ) -> Result<VerifiedHello, HelloRefused> {
-        let refused =
-            |reason, message, retry_after_ms| Err(HelloRefused::Say { reason, message, retry_after_ms });
+        let refused = |reason, message, retry_after_ms| Err(HelloRefused::Say { reason, message, retry_after_ms });
         if hello.client_version.len() > MAX_VERSION {
             return Err(HelloRefused::Malformed);
         }
@@ -96,7 +95,8 @@ impl Players {
                     Err(e) => return refused(e.reason(), e.to_string(), 0),
                 };
                 // The ticket's word counts more than the client's.
-                let version = if claims.client_version.is_empty() { hello.client_version } else { claims.client_version };
+                let version =
+                    if claims.client_version.is_empty() { hello.client_version } else { claims.client_version };
                 if version.len() > MAX_VERSION {
                     return refused("ticket_invalid", "the client version is too long".into(), 0);
                 }

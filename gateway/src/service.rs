@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use gateway_core::CoreConfig;
 use gateway_core::table::RealmTable;
@@ -126,7 +127,11 @@ impl Service {
             link_events,
             directives: directive_queue,
             reporter,
-            core_config: CoreConfig { lease: config.lease(), ..CoreConfig::default() },
+            core_config: CoreConfig {
+                lease: config.lease(),
+                step_timeout: Duration::from_millis(config.step_timeout_ms),
+                ..CoreConfig::default()
+            },
             max_realms: config.limits.realms as usize,
         });
         let hello = v1::GatewayHello {

@@ -34,7 +34,9 @@ impl Tables {
             if path.extension().is_some_and(|e| e == "bin") {
                 match read(&path) {
                     Ok(table) => tables.push(table),
-                    Err(why) => tracing::warn!(path = %path.display(), %why, "a routing table on disk is damaged; ignored"),
+                    Err(why) => {
+                        tracing::warn!(path = %path.display(), %why, "a routing table on disk is damaged; ignored")
+                    }
                 }
             }
         }

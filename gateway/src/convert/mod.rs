@@ -5,7 +5,7 @@ mod player;
 mod table;
 mod world;
 
-pub(crate) use control::{command, command_result, report_row, report_gone};
+pub(crate) use control::{command, command_result, report_gone, report_row};
 pub(crate) use player::put_player_message;
 pub(crate) use table::table;
 pub(crate) use world::{FromLink, from_link, to_link};

@@ -6,7 +6,11 @@ use tidegate_proto::frame::{self, MAX_GAME_BODY, player};
 use tidegate_proto::v1;
 
 /// Appends the frame of a message; `seal` makes the resume ticket for where the player now is.
-pub(crate) fn put_player_message(out: &mut BytesMut, message: PlayerMessage, seal: impl FnOnce(&Whereabouts) -> String) {
+pub(crate) fn put_player_message(
+    out: &mut BytesMut,
+    message: PlayerMessage,
+    seal: impl FnOnce(&Whereabouts) -> String,
+) {
     match message {
         PlayerMessage::Welcome { at, received_frames, gap, grace_ms } => {
             let welcome = v1::Welcome {

@@ -8,7 +8,9 @@
 use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
-use quinn_proto::{Connection, ConnectionHandle, EndpointEvent, ReadError, ReadableError, StreamId, VarInt, WriteError};
+use quinn_proto::{
+    Connection, ConnectionHandle, EndpointEvent, ReadError, ReadableError, StreamId, VarInt, WriteError,
+};
 use tidegate_proto::CloseCode;
 
 use crate::session_stream::{ClientFrame, FrameReader};

@@ -405,7 +405,8 @@ impl Edge {
         loop {
             let Some(conn) = self.connections[index as usize].as_deref_mut() else { return true };
             self.buffer.clear();
-            let Some(transmit) = conn.proto.poll_transmit(self.now, self.socket.max_segments(), &mut self.buffer) else {
+            let Some(transmit) = conn.proto.poll_transmit(self.now, self.socket.max_segments(), &mut self.buffer)
+            else {
                 if self.collect_one(index) {
                     continue;
                 }

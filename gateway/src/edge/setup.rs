@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use quinn_proto::crypto::{CryptoError, HmacKey};
 use quinn_proto::{
-    AckFrequencyConfig, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt, crypto::rustls::QuicServerConfig,
+    AckFrequencyConfig, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt,
+    crypto::rustls::QuicServerConfig,
 };
 use tidegate_proto::PLAYER_ALPN;
 

@@ -1,10 +1,12 @@
 //! A player changes homes with the connection open.
 
+use std::time::Duration;
+
 use tidegate_proto::v1;
 
 use crate::support::player::TestPlayer;
 use crate::support::world::{FakeWorld, Faults};
-use crate::support::{Scene, eventually, manager};
+use crate::support::{Scene, eventually, manager, patient};
 
 /// Sends numbered frames while `change` happens in the midst of them, and checks that each came back once and in order.
 async fn play_through(player: &mut TestPlayer, from: u32, to: u32, change: impl FnOnce()) -> Option<v1::Moved> {
@@ -83,12 +85,46 @@ async fn a_source_that_does_not_freeze_keeps_the_player() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_is_silent_costs_a_time_out_and_nothing_else() {
-    let scene = Scene::start().await;
+    let scene = Scene::start_with(|config| config.step_timeout_ms = 500).await;
     scene.forest.set_faults(Faults { ignore_prepare: true, ..Default::default() });
     let (mut player, _) = TestPlayer::login(&scene.gateway, "anna").await;
-    // The frames of the second half wait until the hand-over is given up.
-    assert!(play_through(&mut player, 0, 60, || scene.town.transfer("anna", "forest")).await.is_none());
+    scene.town.transfer("anna", "forest");
+    eventually("the freeze", || scene.forest.heard().contains(&"Prepare".to_owned()).then_some(())).await;
+    // These wait in the gateway until the hand-over is given up.
+    assert!(play_through(&mut player, 0, 60, || ()).await.is_none());
+    assert!(scene.town.heard().contains(&"Thaw".to_owned()) && scene.forest.heard().contains(&"Abort".to_owned()));
     assert_eq!(scene.town.seat("anna").unwrap().1.log, numbers(60));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_player_who_plays_on_in_a_long_hand_over_is_slowed_down_and_loses_nothing() {
+    let scene = Scene::start().await;
+    scene.forest.set_faults(Faults { slow_prepare: Some(Duration::from_millis(700)), ..Default::default() });
+    let (mut player, _) = TestPlayer::login(&scene.gateway, "anna").await;
+    scene.town.transfer("anna", "forest");
+    eventually("the prepare", || scene.forest.heard().contains(&"Prepare".to_owned()).then_some(())).await;
+    // Several times what the gateway keeps for one session: its reading is paused, and QUIC holds the rest back.
+    let filler = "x".repeat(1_000);
+    let mut sending = player.send;
+    let sender = tokio::spawn(async move {
+        for n in 0..400 {
+            let mut out = bytes::BytesMut::new();
+            tidegate_proto::frame::put(
+                &mut out,
+                tidegate_proto::frame::player::GAME,
+                format!("{n} {filler}").as_bytes(),
+            );
+            sending.write_all(&out).await.unwrap();
+        }
+        sending
+    });
+    player.send = patient("all is sent", sender).await.unwrap();
+    let (_, seat) = eventually("the forest has it all", || {
+        scene.forest.seat("anna").filter(|(_, seat)| seat.live && seat.log.len() == 400)
+    })
+    .await;
+    let order: Vec<_> = seat.log.iter().map(|l| l.split(' ').next().unwrap().to_owned()).collect();
+    assert_eq!(order, numbers(400));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,10 +145,9 @@ async fn a_flip_sends_newcomers_to_green_and_pinned_players_there_at_their_next_
         None => old.moved().await,
     };
     assert_eq!((moved.environment_id.as_str(), moved.cause()), ("green", v1::Cause::Zone));
-    let (_, seat) = eventually("green has it all", || {
-        green.seat("anna").filter(|(_, seat)| seat.live && seat.log.len() == 100)
-    })
-    .await;
+    let (_, seat) =
+        eventually("green has it all", || green.seat("anna").filter(|(_, seat)| seat.live && seat.log.len() == 100))
+            .await;
     assert_eq!(seat.log, numbers(100));
 }
 

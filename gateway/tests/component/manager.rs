@@ -44,7 +44,8 @@ async fn the_manager_can_ask_for_everything_again() {
     let scene = Scene::start().await;
     let (_anna, _) = TestPlayer::login(&scene.gateway, "anna").await;
     eventually("anna's row", || scene.manager.row("anna")).await;
-    let ends = || scene.manager.reports().iter().filter(|r| matches!(r, gateway_report::Message::SessionsEnd(_))).count();
+    let ends =
+        || scene.manager.reports().iter().filter(|r| matches!(r, gateway_report::Message::SessionsEnd(_))).count();
     let before = ends();
     scene.manager.direct(gateway_directive::Message::Resend(v1::ResendSessions {}));
     eventually("another full list", || (ends() > before).then_some(())).await;

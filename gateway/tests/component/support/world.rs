@@ -25,6 +25,8 @@ pub(crate) struct Faults {
     pub(crate) refuse_freeze: bool,
     /// Says nothing to `Prepare`.
     pub(crate) ignore_prepare: bool,
+    /// Answers `Prepare` so much later.
+    pub(crate) slow_prepare: Option<Duration>,
 }
 
 /// A player as the world knows it.
@@ -226,7 +228,15 @@ impl FakeWorld {
                     }
                     Event::Control { message, .. } => {
                         let Some(message) = message.message else { continue };
-                        if let Some((handle, answer)) = self.control(message, &mut parked) {
+                        let Some((handle, answer)) = self.control(message, &mut parked) else { continue };
+                        let slow = self.shared.state.lock().unwrap().faults.slow_prepare;
+                        if let (Out::Prepared(_), Some(pause)) = (&answer, slow) {
+                            let sender = sender.clone();
+                            tokio::spawn(async move {
+                                tokio::time::sleep(pause).await;
+                                let _ = sender.control(handle, WorldToGateway { message: Some(answer) });
+                            });
+                        } else {
                             send(handle, answer);
                         }
                     }
