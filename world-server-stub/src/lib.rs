@@ -55,13 +55,22 @@ pub enum Error {
     Host(#[from] tidegate_world::HostError),
 }
 
-/// Serves until told to stop, by the manager or by `shutdown`; then everything is saved.
+/// Serves with the environment variables that the manager set, until told to stop by it or by `shutdown`; then everything
+/// is saved.
 ///
 /// # Errors
 /// [`Error`], each a line for the operator.
 pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
+    let config = Config::from_env(args.build.clone())?;
+    serve(config, args, shutdown).await
+}
+
+/// As [`run`], with the manager's word from elsewhere.
+///
+/// # Errors
+/// [`Error`], each a line for the operator.
+pub async fn serve(mut config: Config, args: Args, shutdown: CancellationToken) -> Result<(), Error> {
     let formats = character::Formats::of_build(args.major(), args.write_format).map_err(Error::Arguments)?;
-    let mut config = Config::from_env(args.build.clone())?;
     config.faults = host_faults(&args.faults);
     if !args.faults.is_empty() {
         warn!(faults = ?args.faults, "this server misbehaves as asked");

@@ -1,0 +1,379 @@
+//! A manager and a gateway in miniature, for world servers in this process: what they say on the wire and nothing else.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::Parser;
+use prost::Message;
+use tidegate_link::Event as LinkEvent;
+use tidegate_link::connect::Dialer;
+use tidegate_link::pki::{Authority, Identity, Role};
+use tidegate_proto::stub::v1::{Action, Answer, Entered, Event, action, event};
+use tidegate_proto::v1::gateway_to_world::Message as ToWorld;
+use tidegate_proto::v1::world_control_server::{WorldControl, WorldControlServer};
+use tidegate_proto::v1::world_directive::Message as Directive;
+use tidegate_proto::v1::world_report::Message as Report;
+use tidegate_proto::v1::world_to_gateway::Message as FromWorld;
+use tidegate_proto::v1::{
+    Attach, Cause, Freeze, GatewayToWorld, HeartbeatAck, LinkHello, Place, Prepare, Serve, SessionIdentity,
+    WorldDirective, WorldReport, WorldToGateway,
+};
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+use world_server_stub::ledger::{HomesAudit, audit};
+
+/// Longer than anything here takes on a loaded machine; what waits so long has failed.
+pub(crate) const LONG: Duration = Duration::from_secs(30);
+
+type Directives = mpsc::UnboundedSender<Result<WorldDirective, Status>>;
+
+/// What the world servers reported, and how to direct them.
+#[derive(Default)]
+struct Desk {
+    directives: HashMap<String, Directives>,
+    links: HashMap<String, SocketAddr>,
+    reports: Vec<(String, Report)>,
+}
+
+#[derive(Clone, Default)]
+struct Manager {
+    desk: Arc<Mutex<Desk>>,
+}
+
+#[tonic::async_trait]
+impl WorldControl for Manager {
+    type ConnectStream = UnboundedReceiverStream<Result<WorldDirective, Status>>;
+
+    async fn connect(&self, request: Request<Streaming<WorldReport>>) -> Result<Response<Self::ConnectStream>, Status> {
+        let (directives, stream) = mpsc::unbounded_channel();
+        let desk = self.desk.clone();
+        tokio::spawn(async move {
+            let mut reports = request.into_inner();
+            let mut server = String::new();
+            while let Some(Ok(WorldReport { message: Some(report) })) = reports.next().await {
+                if let Report::Register(register) = &report {
+                    server.clone_from(&register.server_id);
+                    let serve = WorldDirective { message: Some(Directive::Serve(Serve {})) };
+                    directives.send(Ok(serve)).ok();
+                    desk.lock().unwrap().directives.insert(server.clone(), directives.clone());
+                }
+                let mut desk = desk.lock().unwrap();
+                if let Report::Status(status) = &report
+                    && status.serving
+                {
+                    let link = desk.reports.iter().find_map(|(of, report)| match report {
+                        Report::Register(register) if *of == server => register.link_address.parse().ok(),
+                        _ => None,
+                    });
+                    desk.links.insert(server.clone(), link.expect("registered before it serves"));
+                }
+                desk.reports.push((server.clone(), report));
+            }
+        });
+        Ok(Response::new(UnboundedReceiverStream::new(stream)))
+    }
+}
+
+/// A realm's folder, its manager and its certificates.
+pub(crate) struct Fleet {
+    dir: tempfile::TempDir,
+    manager: Manager,
+    url: String,
+    authority: Authority,
+    pub(crate) shutdown: CancellationToken,
+    servers: Vec<tokio::task::JoinHandle<Result<(), world_server_stub::Error>>>,
+}
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    args: world_server_stub::Args,
+}
+
+impl Fleet {
+    pub(crate) async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let manager = Manager::default();
+        let service = WorldControlServer::new(manager.clone());
+        tokio::spawn(
+            tonic::transport::Server::builder()
+                .add_service(service)
+                .serve_with_incoming(TcpListenerStream::new(listener)),
+        );
+        let authority = Authority::open_or_create(&dir.path().join("pki")).unwrap();
+        Self { manager, url, authority, shutdown: CancellationToken::new(), servers: Vec::new(), dir }
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.dir.path().join("world.db")
+    }
+
+    pub(crate) fn audit(&self) -> HomesAudit {
+        audit(&self.database()).unwrap()
+    }
+
+    /// Starts a world server of the harbor, the forest and dungeons, and waits until it serves.
+    pub(crate) async fn start(&mut self, id: &str, arguments: &[&str]) -> Server {
+        let args = Cli::parse_from([&["stub"], arguments].concat()).args;
+        let tls_name = Role::World.tls_name(id);
+        let pki = self.dir.path().join("pki");
+        let (cert, key) = self.authority.issue(&tls_name, &[]).unwrap().write(&pki, id).unwrap();
+        let text = |path: PathBuf| path.to_str().unwrap().to_owned();
+        let vars = HashMap::from([
+            ("TIDEGATE_MANAGER", self.url.clone()),
+            ("TIDEGATE_REALM", "eu-1".to_owned()),
+            ("TIDEGATE_ENVIRONMENT", "eu-1-a".to_owned()),
+            ("TIDEGATE_FLEET", "main".to_owned()),
+            ("TIDEGATE_SERVER_ID", id.to_owned()),
+            ("TIDEGATE_BUILD", args.build.to_string()),
+            ("TIDEGATE_LINK_LISTEN", "127.0.0.1:0".to_owned()),
+            ("TIDEGATE_LINK_CA", text(pki.join("ca.pem"))),
+            ("TIDEGATE_LINK_CERT", text(cert)),
+            ("TIDEGATE_LINK_KEY", text(key)),
+            ("TIDEGATE_ZONES", if id.starts_with("far") { "desert" } else { "harbor,forest" }.to_owned()),
+            ("TIDEGATE_INSTANCE_KINDS", "dungeon".to_owned()),
+            ("TIDEGATE_CAPACITY", "100".to_owned()),
+            ("TIDEGATE_DATABASE", text(self.database())),
+        ]);
+        let lookup = |name: &str| vars.get(name).cloned();
+        let config = tidegate_world::Config::from_lookup(args.build.clone(), lookup).unwrap();
+        self.servers.push(tokio::spawn(world_server_stub::serve(config, args, self.shutdown.clone())));
+        let desk = self.manager.desk.clone();
+        let addr = until("the server serves", || desk.lock().unwrap().links.get(id).copied()).await;
+
+        let name = Role::Gateway.tls_name("gw-1");
+        let (cert, key) = self.authority.issue(&name, &[]).unwrap().write(&pki, "gw-1").unwrap();
+        let identity = Identity::load(&pki.join("ca.pem"), &cert, &key).unwrap();
+        Server::link(id, &identity, addr, &tls_name).await
+    }
+
+    pub(crate) fn direct(&self, server: &str, directive: Directive) {
+        let desk = self.manager.desk.lock().unwrap();
+        desk.directives[server].send(Ok(WorldDirective { message: Some(directive) })).unwrap();
+    }
+
+    /// Waits for a report of this server that `pick` takes.
+    pub(crate) async fn report<T>(&self, server: &str, pick: impl Fn(&Report) -> Option<T>) -> T {
+        let desk = self.manager.desk.clone();
+        until("a report comes", || {
+            desk.lock().unwrap().reports.iter().filter(|(of, _)| of == server).find_map(|(_, report)| pick(report))
+        })
+        .await
+    }
+
+    /// Stops all servers and waits for their last writes.
+    pub(crate) async fn stop(&mut self) {
+        self.shutdown.cancel();
+        for server in self.servers.drain(..) {
+            tokio::time::timeout(LONG, server).await.expect("it stops").unwrap().unwrap();
+        }
+    }
+}
+
+/// Looks every few milliseconds until there is something.
+async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let waited = tokio::time::timeout(LONG, async {
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("waited too long until {what}"))
+}
+
+/// A gateway's link to one world server.
+pub(crate) struct Server {
+    sender: tidegate_link::Sender<GatewayToWorld>,
+    inbox: mpsc::UnboundedReceiver<LinkEvent<WorldToGateway>>,
+    /// What came while something else was waited for.
+    kept: Vec<LinkEvent<WorldToGateway>>,
+}
+
+impl Server {
+    async fn link(id: &str, identity: &Identity, addr: SocketAddr, tls_name: &str) -> Self {
+        let hello = LinkHello {
+            gateway_id: "gw-1".to_owned(),
+            gateway_instance: vec![1; 16],
+            realm: "eu-1".to_owned(),
+            lease_ms: 3_000,
+            stream: 0,
+            streams: 0,
+        };
+        let (link, world) = Dialer::new(identity).unwrap().connect(addr, tls_name, hello).await.unwrap();
+        assert_eq!(world.server_id, id);
+        let (inbox_in, inbox) = mpsc::unbounded_channel();
+        let sender = link.sender.clone();
+        let mut receiver = link.receiver;
+        tokio::spawn(async move {
+            let mut batch = Vec::new();
+            while receiver.recv(&mut batch).await.is_some() {
+                for event in batch.drain(..) {
+                    match event {
+                        LinkEvent::Control {
+                            message: WorldToGateway { message: Some(FromWorld::Heartbeat(beat)) },
+                            ..
+                        } => {
+                            let ack = HeartbeatAck { sequence: beat.sequence };
+                            link.sender.control(0, to_world(ToWorld::HeartbeatAck(ack))).ok();
+                        }
+                        other => {
+                            inbox_in.send(other).ok();
+                        }
+                    }
+                }
+            }
+        });
+        Self { sender, inbox, kept: Vec::new() }
+    }
+
+    pub(crate) fn say(&self, handle: u32, message: ToWorld) {
+        self.sender.control(handle, to_world(message)).unwrap();
+    }
+
+    /// Waits for the first thing that `pick` takes; the rest is kept, in order.
+    async fn wait<T>(&mut self, what: &str, pick: impl Fn(&LinkEvent<WorldToGateway>) -> Option<T>) -> T {
+        if let Some((at, found)) = self.kept.iter().enumerate().find_map(|(at, event)| Some((at, pick(event)?))) {
+            self.kept.remove(at);
+            return found;
+        }
+        let waited = tokio::time::timeout(LONG, async {
+            loop {
+                let event = self.inbox.recv().await.expect("the link is open");
+                match pick(&event) {
+                    Some(found) => return found,
+                    None => self.kept.push(event),
+                }
+            }
+        });
+        waited.await.unwrap_or_else(|_| panic!("waited too long for {what}"))
+    }
+
+    /// Waits for a control message that `pick` takes.
+    pub(crate) async fn hear<T>(&mut self, what: &str, pick: impl Fn(&FromWorld) -> Option<T>) -> T {
+        self.wait(what, |event| match event {
+            LinkEvent::Control { message: WorldToGateway { message: Some(message) }, .. } => pick(message),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn event<T>(&mut self, of: u32, what: &str, pick: impl Fn(event::Kind) -> Option<T>) -> T {
+        self.wait(what, |event| match event {
+            LinkEvent::Game { handle, body } if *handle == of => {
+                Event::decode(body.clone()).unwrap().kind.and_then(&pick)
+            }
+            _ => None,
+        })
+        .await
+    }
+
+    pub(crate) async fn entered(&mut self, handle: u32) -> Entered {
+        self.event(handle, "Entered", |kind| if let event::Kind::Entered(it) = kind { Some(it) } else { None }).await
+    }
+
+    pub(crate) async fn answer(&mut self, handle: u32) -> Answer {
+        self.event(handle, "an answer", |kind| if let event::Kind::Answer(it) = kind { Some(it) } else { None }).await
+    }
+
+    pub(crate) fn act(&self, handle: u32, sequence: u64, kind: action::Kind) {
+        let action = Action { sequence, again: false, kind: Some(kind) };
+        self.sender.game(handle, &Bytes::from(action.encode_to_vec())).unwrap();
+    }
+
+    pub(crate) fn datagram(&self, handle: u32, payload: &impl Message) {
+        self.sender.datagram(handle, &Bytes::from(payload.encode_to_vec())).unwrap();
+    }
+
+    pub(crate) async fn heard_datagram(&mut self, of: u32) -> Bytes {
+        self.wait("a datagram", |event| match event {
+            LinkEvent::Datagram { handle, payload } if *handle == of => Some(payload.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Attaches a player: `Ok` with the place, or the refusal.
+    pub(crate) async fn attach(
+        &mut self,
+        handle: u32,
+        character: &str,
+        epoch: u64,
+        place: Option<Place>,
+    ) -> Result<Place, tidegate_proto::v1::AttachRefused> {
+        let attach = Attach { handle, identity: Some(identity(character)), epoch, place, cause: Cause::Login.into() };
+        self.say(handle, ToWorld::Attach(attach));
+        self.hear("the attach's answer", |message| match message {
+            FromWorld::Attached(it) if it.handle == handle => Some(Ok(it.place.clone().unwrap())),
+            FromWorld::AttachRefused(it) if it.handle == handle => Some(Err(it.clone())),
+            _ => None,
+        })
+        .await
+    }
+
+    pub(crate) async fn freeze(&mut self, handle: u32, epoch: u64) -> tidegate_proto::v1::Frozen {
+        self.say(handle, ToWorld::Freeze(Freeze { handle, epoch }));
+        self.hear("Frozen", |message| match message {
+            FromWorld::Frozen(it) if it.handle == handle => Some(it.clone()),
+            FromWorld::FreezeRefused(it) => panic!("{it:?}"),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Prepares what was frozen elsewhere: `Err` with the refusal.
+    pub(crate) async fn prepare(
+        &mut self,
+        handle: u32,
+        character: &str,
+        frozen: tidegate_proto::v1::Frozen,
+        place: Place,
+    ) -> Result<(), tidegate_proto::v1::PrepareRefused> {
+        let prepare = Prepare {
+            handle,
+            identity: Some(identity(character)),
+            epoch: frozen.epoch + 1,
+            state: frozen.state,
+            format: frozen.format,
+            digest: frozen.digest,
+            place: Some(place),
+            cause: Cause::Zone.into(),
+        };
+        self.say(handle, ToWorld::Prepare(prepare));
+        self.hear("the prepare's answer", |message| match message {
+            FromWorld::Prepared(it) if it.handle == handle => Some(Ok(())),
+            FromWorld::PrepareRefused(it) if it.handle == handle => Some(Err(it.clone())),
+            _ => None,
+        })
+        .await
+    }
+}
+
+fn identity(character: &str) -> SessionIdentity {
+    let mut session_id = [0; 16];
+    session_id[..character.len().min(16)].copy_from_slice(&character.as_bytes()[..character.len().min(16)]);
+    SessionIdentity {
+        session_id: session_id.to_vec(),
+        player: if character.starts_with("probe") { format!("probe:{character}") } else { format!("p-{character}") },
+        character: character.to_owned(),
+        ..SessionIdentity::default()
+    }
+}
+
+fn to_world(message: ToWorld) -> GatewayToWorld {
+    GatewayToWorld { message: Some(message) }
+}
+
+pub(crate) fn place(zone: &str) -> Place {
+    Place { zone: zone.to_owned(), instance: String::new() }
+}
