@@ -49,5 +49,8 @@ pub(crate) async fn write(
 }
 
 pub(crate) fn close(connection: &Connection, code: CloseCode, reason: &str) {
-    connection.close((code as u32).into(), reason.as_bytes());
+    // A second close would hide why it was closed first.
+    if connection.close_reason().is_none() {
+        connection.close((code as u32).into(), reason.as_bytes());
+    }
 }
