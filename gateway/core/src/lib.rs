@@ -14,11 +14,15 @@ mod key;
 mod lease;
 mod line;
 mod message;
+#[cfg(feature = "model")]
+pub mod model;
 mod session;
 pub mod table;
 mod window;
 
 pub use action::{Action, Close, CommandOutcome, DialTarget, RowState, SessionReport, SessionRow};
+#[cfg(feature = "model")]
+pub use core::Sabotage;
 pub use core::{Core, CoreConfig, Downstream, Upstream};
 pub use counters::Counters;
 pub use directory::{DirectoryAnswer, DirectoryRequest, EmbeddedDirectory};

@@ -243,11 +243,11 @@ impl Edge {
     fn event_of(&mut self, index: u32) -> Option<EdgeEvent> {
         let conn = self.connections[index as usize].as_deref_mut()?;
         let known = conn.phase == Phase::Open;
-        while conn.readable && !conn.paused && (conn.turn > 0 || conn.lost) {
-            if !matches!(conn.phase, Phase::AwaitingHello | Phase::Open) {
-                conn.readable = false;
-                break;
-            }
+        if !matches!(conn.phase, Phase::AwaitingHello | Phase::Open) {
+            conn.readable = false;
+        }
+        // Of a lost connection everything that arrived is taken, whatever its turn.
+        if conn.readable && !conn.paused && (conn.turn > 0 || conn.lost) {
             conn.turn = conn.turn.saturating_sub(1);
             mark_dirty(conn, &mut self.dirty);
             match conn.read() {
@@ -258,15 +258,9 @@ impl Edge {
                     }
                     return Some(EdgeEvent::Frame { conn: index, frame });
                 }
-                Read::Nothing => break,
-                Read::Ended => {
-                    self.fail(index, CloseCode::Done);
-                    break;
-                }
-                Read::Broke(code) => {
-                    self.fail(index, code);
-                    break;
-                }
+                Read::Nothing => (),
+                Read::Ended => self.fail(index, CloseCode::Done),
+                Read::Broke(code) => self.fail(index, code),
             }
         }
         let conn = self.connections[index as usize].as_deref_mut()?;

@@ -2,7 +2,7 @@
 
 use gateway_core::{ConnKey, Core, Downstream, EmbeddedDirectory, Input, ServerKey, Upstream};
 use tidegate_link::Event;
-use tidegate_proto::frame::{self, player};
+use tidegate_proto::frame::{self, MAX_GAME_BODY, player};
 use tidegate_proto::v1::{self, gateway_to_world};
 use tidegate_proto::{CloseCode, convert::BadField};
 use tidegate_types::RealmId;
@@ -96,7 +96,7 @@ impl Shard {
                     if !self.links.is_current(link) {
                         return;
                     }
-                    if let Err(bad) = self.from_world(link, event) {
+                    if let Err(bad) = self.world_event(link, event) {
                         tracing::warn!(realm = %self.realms[link.realm as usize].id, server = link.server, %bad,
                             "a world server sent what it may not");
                         if let Some(sender) = self.links.sender(link.realm, link.server) {
@@ -121,9 +121,14 @@ impl Shard {
         }
     }
 
-    fn from_world(&mut self, link: LinkId, event: Event<v1::WorldToGateway>) -> Result<(), BadField> {
+    fn world_event(&mut self, link: LinkId, event: Event<v1::WorldToGateway>) -> Result<(), BadField> {
         let server = ServerKey(link.server);
         match event {
+            Event::Game { handle, body } if body.len() > MAX_GAME_BODY => {
+                // No client would take it, and closing the link for it would hurt everybody else.
+                tracing::warn!(realm = %self.realms[link.realm as usize].id, server = link.server, handle,
+                    bytes = body.len(), limit = MAX_GAME_BODY, "a world server's frame is too long; dropped");
+            }
             Event::Game { handle, body } => {
                 match self.realms[link.realm as usize].core.downstream(self.now, server, handle, &body) {
                     Downstream::Deliver { conn } => self.edge.send(conn.0, |out| frame::put(out, player::GAME, &body)),

@@ -34,6 +34,9 @@ const FIGURES_EVERY: Duration = Duration::from_secs(1);
 /// How long a stopping gateway waits for its goodbyes to be received.
 const GOODBYE_WITHIN: Duration = Duration::from_millis(1_500);
 
+/// How long the links' closes may take to leave. One that does not is noticed by its world server's heartbeat.
+const LINK_CLOSES_WITHIN: Duration = Duration::from_millis(20);
+
 /// The manager's word, checked.
 #[derive(Debug)]
 pub(crate) enum Directive {
@@ -274,6 +277,8 @@ impl Shard {
             while self.edge.next_event().is_some() {}
             self.edge.flush();
         }
+        // The links' closes are sent by their own tasks, which need this thread for a moment.
+        tokio::time::sleep(LINK_CLOSES_WITHIN).await;
         Ok(())
     }
 

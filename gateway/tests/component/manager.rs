@@ -22,12 +22,11 @@ async fn players_are_served_without_the_manager_and_the_manager_learns_all_again
     let (_carl, _) = TestPlayer::login(&gateway, "carl").await;
 
     let manager = manager.restart().await;
-    manager
-        .report("the full list", |report| match report {
-            gateway_report::Message::SessionsEnd(end) => Some(assert_eq!(end.count, 2)),
-            _ => None,
-        })
-        .await;
+    let count = manager.report("the full list", |report| match report {
+        gateway_report::Message::SessionsEnd(end) => Some(end.count),
+        _ => None,
+    });
+    assert_eq!(count.await, 2);
     let reports = manager.reports();
     assert!(matches!(&reports[0], gateway_report::Message::Hello(hello) if hello.tables.len() == 1));
     // What ended meanwhile is told before the list that does not have it any more.

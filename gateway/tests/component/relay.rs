@@ -150,3 +150,43 @@ async fn a_ticket_is_refused_with_its_reason() {
     first.game("still here").await;
     assert_eq!(first.echo().await, "still here");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hundreds_of_players_each_get_their_own_frames_while_half_of_them_walk() {
+    const PLAYERS: usize = 200;
+    let scene = std::sync::Arc::new(Scene::start().await);
+    let mut players = tokio::task::JoinSet::new();
+    for n in 0..PLAYERS {
+        let scene = scene.clone();
+        players.spawn(async move {
+            let name = format!("p{n}");
+            let (mut player, _) = TestPlayer::login(&scene.gateway, &name).await;
+            let mut next = 0;
+            for step in 0..10 {
+                if step == 5 && n % 2 == 0 {
+                    scene.town.transfer(&name, "forest");
+                }
+                for k in step * 5..(step + 1) * 5 {
+                    player.game(&format!("{name} {k}")).await;
+                }
+                while next < (step + 1) * 5 {
+                    let frame = player.next().await.unwrap();
+                    if frame.kind == tidegate_proto::frame::player::GAME {
+                        assert_eq!(frame.body, format!("{name} {next}"));
+                        next += 1;
+                    }
+                }
+            }
+            player
+        });
+    }
+    let players = crate::support::patient("all of them", players.join_all()).await;
+    assert_eq!(players.len(), PLAYERS);
+    eventually("half of them in the forest", || {
+        let moved = (0..PLAYERS)
+            .step_by(2)
+            .all(|n| scene.forest.seat(&format!("p{n}")).is_some_and(|(_, seat)| seat.live && seat.log.len() == 50));
+        moved.then_some(())
+    })
+    .await;
+}

@@ -12,8 +12,12 @@ pub(super) struct Character {
     pub(super) place: Place,
     /// The highest of the player's frames that took effect.
     pub(super) up: u64,
-    /// The highest frame sent to the player.
+    /// Frames sent to the player in this lineage.
     pub(super) down: u64,
+    /// Changes when frames may have been lost for good: a load from the save, a broken link. Grows.
+    pub(super) lineage: u64,
+    /// The player's next frame need not follow the last that took effect.
+    pub(super) resync: bool,
 }
 
 #[derive(Debug, Default)]

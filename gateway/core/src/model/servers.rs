@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tidegate_types::{Cause, EnvironmentId, Epoch, InstanceId, Mono, PartyId, ServerId, SessionId, ZoneId};
 
 use super::database::{Character, Database};
-use super::wires::{Down, Up, body, number};
+use super::wires::{Down, Up, number, reply};
 use super::{World, zone};
 use crate::message::{FromWorld, Pin, Place, Refusal, Resident, StateBlob, ToWorld, Who};
 
@@ -102,7 +102,11 @@ impl Process {
         for held in self.held.values_mut() {
             held.parked = true;
             held.handle = None;
+            held.asked = None;
             held.inbox.clear();
+            held.character.lineage += 1;
+            held.character.down = 0;
+            held.character.resync = true;
         }
     }
 
@@ -142,15 +146,18 @@ impl Process {
 }
 
 /// Frames of a player that take effect here: each must follow the last.
-fn take_frames(held: &mut Held, frames: Vec<Bytes>, out: &mut Vec<Bytes>, gaps: &mut Vec<String>) {
-    for frame in frames {
+fn take_frames(held: &mut Held, mark: u64, out: &mut Vec<Bytes>, gaps: &mut Vec<String>) {
+    let character = &mut held.character;
+    for frame in held.inbox.drain(..) {
         let n = number(&frame);
-        if n != held.character.up + 1 {
-            gaps.push(format!("frame {n} comes after {}", held.character.up));
+        let forgiven = character.resync || n <= mark + 1;
+        if n <= character.up || (n != character.up + 1 && !forgiven) {
+            gaps.push(format!("frame {n} comes after {}", character.up));
         }
-        held.character.up = n;
-        held.character.down += 1;
-        out.push(body(held.character.down));
+        character.up = n;
+        character.resync = false;
+        character.down += 1;
+        out.push(reply(character.lineage, character.down));
     }
 }
 
@@ -201,9 +208,9 @@ impl World {
 
     fn empty_inbox(&mut self, link: u32, server: &ServerId, who: &Who) {
         let (mut replies, mut gaps) = (Vec::new(), Vec::new());
+        let mark = self.said_before_login(who);
         let Some(held) = self.processes.get_mut(server).and_then(|p| p.held.get_mut(who)) else { return };
-        let frames: Vec<Bytes> = held.inbox.drain(..).collect();
-        take_frames(held, frames, &mut replies, &mut gaps);
+        take_frames(held, mark, &mut replies, &mut gaps);
         let (epoch, handle, character) = (held.epoch, held.handle, held.character.clone());
         if character.up % 3 == 0 {
             self.database.save(who, epoch, &character);
@@ -213,8 +220,7 @@ impl World {
                 link.send_up(handle, Up::Game(handle, reply));
             }
         }
-        let forgiven = self.forgiven(who);
-        for gap in gaps.into_iter().filter(|_| !forgiven) {
+        for gap in gaps {
             self.violation(format!("{} at {server}: {gap}", who.player));
         }
     }
@@ -414,7 +420,7 @@ impl World {
         let entry = || Place { zone: zone("entry"), instance: None };
         let saved = self.database.character(who).cloned();
         let mut character =
-            saved.unwrap_or_else(|| Character { place: place.unwrap_or_else(entry), up: 0, down: 0 });
+            saved.unwrap_or_else(|| Character { place: place.unwrap_or_else(entry), up: 0, down: 0, lineage: 0, resync: true });
         if !process.serves(&character.place) {
             return refused(Refusal::WrongZone, Epoch(0), Some(character.place));
         }
@@ -427,9 +433,10 @@ impl World {
         if !self.database.claim(who, epoch, character.clone()) {
             return refused(Refusal::StaleEpoch, known, None);
         }
-        // The counts of a client are its connection's; a character that is loaded anew goes on from what was saved, and
-        // the player's ledger forgives what lies between (it is a new life, or a restoration).
-        character = self.reload(who, character);
+        // What was said since the save is lost: a new lineage.
+        character.lineage = epoch.0 << 16;
+        character.down = 0;
+        character.resync = true;
         let place = character.place.clone();
         let held = Held {
             session,
@@ -530,7 +537,7 @@ impl World {
         process.alive = false;
         process.refuse = None;
         process.unreported.push(process.run);
-        let players: Vec<Who> = std::mem::take(&mut process.held).into_keys().collect();
+        process.held.clear();
         let link = process.link.take();
         process.lease_until = Mono(0);
         if let Some(link) = link
@@ -540,26 +547,25 @@ impl World {
             state.world = false;
             self.forget_link(link);
         }
-        for who in players {
-            self.forgive(&who);
-        }
     }
 }
 
 fn blob(character: &Character) -> StateBlob {
     let place = &character.place;
     let instance = place.instance.as_deref().unwrap_or("");
-    let text = format!("{}|{}|{}|{}", character.up, character.down, place.zone, instance);
+    let (up, down, lineage) = (character.up, character.down, character.lineage);
+    let resync = u64::from(character.resync);
+    let text = format!("{up}|{down}|{lineage}|{resync}|{}|{instance}", place.zone);
     StateBlob { state: Bytes::from(text), format: 1, digest: Bytes::new() }
 }
 
 fn unblob(blob: &StateBlob, place: Option<Place>) -> Character {
     let text = String::from_utf8_lossy(&blob.state).into_owned();
     let mut parts = text.split('|');
-    let mut count = || parts.next().and_then(|p| p.parse().ok()).unwrap_or(0);
-    let (up, down) = (count(), count());
+    let mut count = || parts.next().and_then(|p| p.parse::<u64>().ok()).unwrap_or(0);
+    let (up, down, lineage, resync) = (count(), count(), count(), count() == 1);
     let saved_zone = parts.next().unwrap_or("entry").to_owned();
     let instance = parts.next().filter(|i| !i.is_empty()).map(str::to_owned);
     let place = place.unwrap_or_else(|| Place { zone: zone(&saved_zone), instance });
-    Character { place, up, down }
+    Character { place, up, down, lineage, resync }
 }

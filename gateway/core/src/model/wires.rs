@@ -76,6 +76,18 @@ pub(super) fn number(body: &Bytes) -> u64 {
     body.as_ref().try_into().map_or(0, u64::from_le_bytes)
 }
 
+/// A frame of a world server's: lineage and number within it.
+pub(super) fn reply(lineage: u64, number: u64) -> Bytes {
+    let mut bytes = lineage.to_le_bytes().to_vec();
+    bytes.extend_from_slice(&number.to_le_bytes());
+    Bytes::from(bytes)
+}
+
+pub(super) fn read_reply(body: &Bytes) -> (u64, u64) {
+    let half = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
+    (half(&body[..8]), half(&body[8..]))
+}
+
 pub(super) fn body(number: u64) -> Bytes {
     Bytes::copy_from_slice(&number.to_le_bytes())
 }
