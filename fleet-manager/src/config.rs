@@ -22,15 +22,24 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where snapshots are stored: an object-store URL such as `file:///backup/tidegate`. Default: `<data_dir>/snapshots`.
     pub snapshot_store: Option<String>,
-    /// How long a gateway without a stream still counts as live, in milliseconds: until then a flip names it as
-    /// unconfirmed and its sessions count as unknown, so nothing is taken for empty. Default 15,000: long enough to ride
-    /// out a restart of the manager or the gateway, short enough that a gateway that was removed does not block a drain.
+    /// Names and IP addresses that players dial, for the development gateways' certificate. Default: none beside
+    /// `localhost`, `127.0.0.1` and `::1`, which always are in it.
+    pub gateway_names: Vec<String>,
+    /// How long a gateway without a stream still counts as live, in milliseconds: until then a flip waits for it and names
+    /// it as unconfirmed, and no second gateway with a directory of its own is admitted. Default 15,000: long enough to
+    /// ride out a restart of the manager or the gateway.
     pub gateway_live_ms: u64,
+    /// How long a gateway may be away before it is given up, in milliseconds. Until then its sessions are unknown, and
+    /// unknown means occupied: a drain waits. Default 600,000: an hour's work lost to patience is better than a player
+    /// lost to haste, but a gateway that was taken away for good must not block a drain for ever.
+    pub gateway_forget_ms: u64,
     /// How long a flip waits for the gateways when the call does not say, in milliseconds. Default 5,000.
     pub confirm_timeout_ms: u64,
     /// How long an operator's call waits for a long step (snapshot, session command), in milliseconds. Default 60,000;
     /// the step itself goes on.
     pub call_timeout_ms: u64,
+    /// How long audit records are kept, in days. Default 400: a year and a bit, so that last year's update can be read.
+    pub audit_retention_days: u32,
     /// How long answers are kept for retried requests, in hours. Default 168 (7 days).
     pub request_retention_hours: u32,
     /// Most answers kept for retried requests, newest first. Default 200,000, at about 1 KiB each.
@@ -67,9 +76,12 @@ impl Default for Config {
             metrics_listen: SocketAddr::from(([127, 0, 0, 1], 7401)),
             data_dir: PathBuf::from("tidegate-data"),
             snapshot_store: None,
+            gateway_names: Vec::new(),
             gateway_live_ms: 15_000,
+            gateway_forget_ms: 600_000,
             confirm_timeout_ms: 5_000,
             call_timeout_ms: 60_000,
+            audit_retention_days: 400,
             request_retention_hours: 168,
             request_limit: 200_000,
             servers: ServersConfig::default(),
@@ -140,9 +152,11 @@ impl Config {
             if value < least { Err(bad(key, &format_args!("is {value}, must be at least {least}"))) } else { Ok(()) }
         };
         at_least("gateway_live_ms", self.gateway_live_ms, 1_000)?;
+        at_least("gateway_forget_ms", self.gateway_forget_ms, self.gateway_live_ms)?;
         at_least("confirm_timeout_ms", self.confirm_timeout_ms, 1)?;
         at_least("call_timeout_ms", self.call_timeout_ms, 100)?;
         at_least("request_retention_hours", u64::from(self.request_retention_hours), 1)?;
+        at_least("audit_retention_days", u64::from(self.audit_retention_days), 1)?;
         at_least("request_limit", u64::from(self.request_limit), 1_000)?;
         at_least("servers.start_timeout_ms", self.servers.start_timeout_ms, 100)?;
         at_least("servers.restart_min_ms", self.servers.restart_min_ms, 10)?;

@@ -1,8 +1,9 @@
 //! The gateways: who is there, which tables they have acknowledged, and what is sent to them.
 //!
 //! A gateway that stops talking still counts as live for a while (`gateway_live_ms`): it may be serving players behind a
-//! broken stream, so a flip names it as unconfirmed and its sessions count as unknown. Gateways are remembered in the
-//! store, so that one which has not reconnected after the manager's restart is waited for as well.
+//! broken stream, so a flip names it as unconfirmed. Its sessions count as unknown, and nothing that may hold them as
+//! empty, until it is back or is given up (`gateway_forget_ms`). Gateways are remembered in the store, so that one which
+//! has not reconnected after the manager's restart is waited for as well.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -101,8 +102,6 @@ pub struct Observation {
     pub complete: bool,
     /// The generation of the realm's table that it acknowledged; 0: none.
     pub generation: u64,
-    /// Hand-overs that it has in flight, by its last word.
-    pub handovers_in_flight: u32,
 }
 
 #[derive(Debug)]
@@ -134,6 +133,7 @@ pub struct Gateways {
     changed: watch::Sender<u64>,
     sessions: Sessions,
     live_for: Duration,
+    forget_after: Duration,
 }
 
 /// A gateway's stream as it was opened.
@@ -169,9 +169,10 @@ impl Drop for Results {
 }
 
 impl Gateways {
-    /// The registry. `remembered` gateways count as live until they are silent for `live_for` from now.
+    /// The registry. `remembered` gateways count as live until they are silent for `live_for` from now; any gateway that
+    /// is away for `forget_after` is given up.
     #[must_use]
-    pub fn new(sessions: Sessions, live_for: Duration, remembered: Vec<Remembered>) -> Self {
+    pub fn new(sessions: Sessions, live_for: Duration, forget_after: Duration, remembered: Vec<Remembered>) -> Self {
         let gateways = remembered
             .into_iter()
             .map(|known| {
@@ -189,7 +190,7 @@ impl Gateways {
             })
             .collect();
         let state = State { gateways, ..State::default() };
-        Self { state: Arc::new(Mutex::new(state)), changed: watch::channel(0).0, sessions, live_for }
+        Self { state: Arc::new(Mutex::new(state)), changed: watch::channel(0).0, sessions, live_for, forget_after }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -372,28 +373,26 @@ impl Gateways {
         live.filter(|(_, g)| g.acked.get(realm).copied().unwrap_or(0) < generation).map(|(id, _)| id.clone()).collect()
     }
 
-    /// Every live gateway, as a realm sees it.
+    /// Every gateway that is known and not given up, as a realm sees it.
     #[must_use]
     pub fn observe(&self, realm: &RealmId) -> Vec<Observation> {
         let unknown = self.sessions.unknown();
         let state = self.lock();
-        let live = state.gateways.iter().filter(|(_, g)| g.is_live(self.live_for));
-        live.map(|(id, g)| Observation {
+        let observations = state.gateways.iter().map(|(id, g)| Observation {
             id: id.clone(),
             connected: g.stream.is_some(),
             complete: g.stream.is_some() && !unknown.contains(id),
             generation: g.acked.get(realm).copied().unwrap_or(0),
-            handovers_in_flight: g.load.handovers_in_flight,
-        })
-        .collect()
+        });
+        observations.collect()
     }
 
-    /// Drops the gateways that have been silent for too long, and returns them.
+    /// Gives up the gateways that have been away for too long, with their sessions, and returns them.
     #[must_use]
     pub fn expire(&self) -> Vec<GatewayId> {
         let mut state = self.lock();
-        let gone: Vec<GatewayId> =
-            state.gateways.iter().filter(|(_, g)| !g.is_live(self.live_for)).map(|(id, _)| id.clone()).collect();
+        let silent = state.gateways.iter().filter(|(_, g)| g.stream.is_none() && g.last_seen.elapsed() >= self.forget_after);
+        let gone: Vec<GatewayId> = silent.map(|(id, _)| id.clone()).collect();
         for id in &gone {
             state.gateways.remove(id);
         }
@@ -488,7 +487,7 @@ mod tests {
     }
 
     fn gateways(live_for: Duration) -> Gateways {
-        Gateways::new(Sessions::default(), live_for, vec![])
+        Gateways::new(Sessions::default(), live_for, live_for, vec![])
     }
 
     fn table(generation: u64) -> v1::RouteTable {
@@ -528,7 +527,7 @@ mod tests {
         assert!(!gateways.observe(&realm())[0].connected);
         assert!(gateways.expire().is_empty());
 
-        let gateways = Gateways::new(Sessions::default(), Duration::ZERO, vec![]);
+        let gateways = Gateways::new(Sessions::default(), Duration::ZERO, Duration::ZERO, vec![]);
         let opened = gateways.open(hello("gw-1", "embedded")).unwrap();
         assert_eq!(gateways.missing(&realm(), 1).len(), 1, "connected is live");
         gateways.close(&"gw-1".parse().unwrap(), opened.number);
@@ -539,7 +538,7 @@ mod tests {
     #[test]
     fn a_remembered_gateway_is_waited_for() {
         let known = Remembered { id: "gw-1".parse().unwrap(), directory: "embedded".into() };
-        let gateways = Gateways::new(Sessions::default(), Duration::from_secs(60), vec![known]);
+        let gateways = Gateways::new(Sessions::default(), Duration::from_secs(60), Duration::from_secs(60), vec![known]);
         assert_eq!(gateways.missing(&realm(), 1).len(), 1);
         assert!(!gateways.observe(&realm())[0].complete);
         assert!(matches!(gateways.open(hello("gw-2", "embedded")), Err(Refused::SecondEmbedded { .. })));

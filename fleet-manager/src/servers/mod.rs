@@ -21,6 +21,10 @@ mod record;
 mod server;
 mod staging;
 mod supervisor;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -28,6 +28,31 @@ pub(crate) fn io_at(path: &Path) -> impl FnOnce(std::io::Error) -> SnapshotError
     move |source| SnapshotError::Io { path, source }
 }
 
+/// Where the content of a blob goes while it is read.
+enum Target<'a> {
+    /// Only its digest matters.
+    Nowhere,
+    /// Into memory. What is longer than announced fails its digest; it need not be kept.
+    Memory(&'a mut Vec<u8>, usize),
+    /// Into a file (its path is for errors).
+    File(&'a mut tokio::fs::File, &'a Path),
+}
+
+impl Target<'_> {
+    async fn take(&mut self, piece: &[u8]) -> Result<(), SnapshotError> {
+        match self {
+            Self::Nowhere => Ok(()),
+            Self::Memory(content, limit) => {
+                if content.len() <= *limit {
+                    content.extend_from_slice(piece);
+                }
+                Ok(())
+            }
+            Self::File(file, path) => file.write_all(piece).await.map_err(io_at(*path)),
+        }
+    }
+}
+
 impl Blobs {
     pub(crate) fn new(store: Arc<dyn ObjectStore>) -> Self {
         Self { store }
@@ -84,7 +109,7 @@ impl Blobs {
 
     /// Reads a blob back and compares its digest.
     pub(crate) async fn check(&self, blob: &BlobRef) -> Result<(), SnapshotError> {
-        self.read(blob, async |_| Ok(())).await
+        self.read(blob, Target::Nowhere).await
     }
 
     /// Reads a small blob whole, and compares its digest.
@@ -96,29 +121,18 @@ impl Blobs {
             });
         }
         let mut content = Vec::new();
-        self.read(blob, async |piece: Bytes| {
-            // What is longer than announced fails its digest; it need not be kept.
-            if content.len() <= limit {
-                content.extend_from_slice(&piece);
-            }
-            Ok(())
-        })
-        .await?;
+        self.read(blob, Target::Memory(&mut content, limit)).await?;
         Ok(content.into())
     }
 
     /// Writes a blob to a new file, durably, and compares its digest.
     pub(crate) async fn get_file(&self, blob: &BlobRef, path: &Path) -> Result<(), SnapshotError> {
         let mut file = tokio::fs::File::create(path).await.map_err(io_at(path))?;
-        self.read(blob, async |piece: Bytes| file.write_all(&piece).await.map_err(io_at(path))).await?;
+        self.read(blob, Target::File(&mut file, path)).await?;
         file.sync_all().await.map_err(io_at(path))
     }
 
-    async fn read(
-        &self,
-        blob: &BlobRef,
-        mut piece: impl AsyncFnMut(Bytes) -> Result<(), SnapshotError>,
-    ) -> Result<(), SnapshotError> {
+    async fn read(&self, blob: &BlobRef, mut target: Target<'_>) -> Result<(), SnapshotError> {
         let found = match self.store.get(&Self::key(&blob.digest)).await {
             Ok(found) => found,
             Err(object_store::Error::NotFound { .. }) => return Err(SnapshotError::MissingBlob(blob.digest.clone())),
@@ -128,7 +142,7 @@ impl Blobs {
         while let Some(bytes) = content.next().await {
             let bytes = bytes?;
             hasher.update(&bytes);
-            piece(bytes).await?;
+            target.take(&bytes).await?;
         }
         let digest = hasher.finalize().to_hex();
         if *digest.as_str() == *blob.digest {
