@@ -38,7 +38,11 @@ pub(crate) async fn run(options: &Options) -> Result<(), Failure> {
             println!("    {}", finding.fix);
         }
     }
-    if bad == 0 { Ok(()) } else { Err(Failure::new(Code::Failure, format!("{bad} of {} checks failed", findings.len()))) }
+    if bad == 0 {
+        Ok(())
+    } else {
+        Err(Failure::new(Code::Failure, format!("{bad} of {} checks failed", findings.len())))
+    }
 }
 
 fn buffer(key: &'static str) -> Finding {
@@ -67,12 +71,7 @@ async fn manager(context: &Context, findings: &mut Vec<Finding>) {
     let gateways = match context.call(context.routes().list_gateways(v1::ListGatewaysRequest {})).await {
         Ok(list) => list.gateways,
         Err(failure) => {
-            findings.push(Finding {
-                ok: false,
-                name: "fleet-manager",
-                what: failure.message,
-                fix: "look at its log",
-            });
+            findings.push(Finding { ok: false, name: "fleet-manager", what: failure.message, fix: "look at its log" });
             return;
         }
     };

@@ -86,13 +86,10 @@ impl From<tonic::Status> for Failure {
             None if status.message().is_empty() => format!("the manager answered {}", status.code()),
             None => status.message().to_owned(),
         };
-        let hint = details
-            .error_info()
-            .and_then(|info| info.metadata.get("what_to_do").cloned())
-            .or_else(|| {
-                (status.code() == Grpc::Unavailable)
-                    .then(|| "is the fleet-manager running? Its address is --manager or TIDEGATE_MANAGER".to_owned())
-            });
+        let hint = details.error_info().and_then(|info| info.metadata.get("what_to_do").cloned()).or_else(|| {
+            (status.code() == Grpc::Unavailable)
+                .then(|| "is the fleet-manager running? Its address is --manager or TIDEGATE_MANAGER".to_owned())
+        });
         Self { code, message, hint }
     }
 }

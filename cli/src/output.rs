@@ -80,7 +80,10 @@ impl Printer {
     pub(crate) fn print_value(&self, value: &Value) {
         match self.format {
             Format::Yaml => {
-                println!("---\n{}", serde_yaml_ng::to_string(value).unwrap_or_else(|error| error.to_string()).trim_end());
+                println!(
+                    "---\n{}",
+                    serde_yaml_ng::to_string(value).unwrap_or_else(|error| error.to_string()).trim_end()
+                );
             }
             Format::Json | Format::Table => println!("{}", serde_json::to_string_pretty(value).unwrap_or_default()),
         }

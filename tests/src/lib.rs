@@ -1,1 +1,10 @@
 //! Harness, simulation, scenarios, end to end.
+//!
+//! The end-to-end tests start the real binary as real processes in a folder of their own, drive it by the operator's own
+//! command line, and fill it with simulated players whose ledgers are the judges. Nothing here reaches into a process.
+
+pub mod cluster;
+pub mod crowd;
+pub mod operator;
+pub mod process;
+pub mod wait;

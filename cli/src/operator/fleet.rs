@@ -69,7 +69,11 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
             };
             let fleet = context.call(context.fleets().scale_fleet(request)).await?;
             context.printer.print("Fleet", &fleet, |f| {
-                facts(&[("fleet", f.name.clone()), ("replicas", f.replicas.to_string()), ("ready", f.ready.to_string())])
+                facts(&[
+                    ("fleet", f.name.clone()),
+                    ("replicas", f.replicas.to_string()),
+                    ("ready", f.ready.to_string()),
+                ])
             })
         }
     }

@@ -78,7 +78,8 @@ impl Context {
             Failure::new(Code::Failure, format!("no fleet-manager answers at {address}"))
                 .hint("start one (`tidegate fleet-manager`), or name another with --manager or TIDEGATE_MANAGER")
         })?;
-        let name = options.actor.clone().or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| "operator".to_owned());
+        let name =
+            options.actor.clone().or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| "operator".to_owned());
         let actor = MetadataValue::try_from(&name)
             .map_err(|_| Failure::usage(format!("--actor \"{name}\" has characters that cannot be sent")))?;
         Ok(Self {

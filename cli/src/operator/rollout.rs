@@ -183,7 +183,13 @@ async fn watch(context: &Context, id: String) -> Result<(), Failure> {
                 drawn = text.lines().count();
             } else if context.printer.format() == Format::Table {
                 for step in &rollout.steps {
-                    let line = format!("{}  {:14} {:8} {}", rollout.id, step.name, words::step_state(step.state), step.outcome);
+                    let line = format!(
+                        "{}  {:14} {:8} {}",
+                        rollout.id,
+                        step.name,
+                        words::step_state(step.state),
+                        step.outcome
+                    );
                     if step.state != v1::StepState::Pending as i32 && !lines.contains(&line) {
                         println!("{}", line.trim_end());
                         lines.push(line);
@@ -230,7 +236,11 @@ pub(crate) fn verdict(rollout: &v1::Rollout) -> Result<(), Failure> {
 /// The step that runs, or the first that has not begun.
 pub(crate) fn current(rollout: &v1::Rollout) -> Option<&v1::RolloutStep> {
     let is = |state: v1::StepState| move |step: &&v1::RolloutStep| step.state == state as i32;
-    rollout.steps.iter().find(is(v1::StepState::Running)).or_else(|| rollout.steps.iter().find(is(v1::StepState::Pending)))
+    rollout
+        .steps
+        .iter()
+        .find(is(v1::StepState::Running))
+        .or_else(|| rollout.steps.iter().find(is(v1::StepState::Pending)))
 }
 
 /// The step tree.
@@ -323,7 +333,10 @@ mod tests {
         let mut it = rollout(v1::RolloutState::Running);
         it.steps = vec![step("preflight", v1::StepState::Done), step("stage", v1::StepState::Running)];
         let text = show(&it);
-        assert!(text.contains("├─ ✔ preflight") && text.contains("└─ ▶ stage") && text.contains("✔ capacity"), "{text}");
+        assert!(
+            text.contains("├─ ✔ preflight") && text.contains("└─ ▶ stage") && text.contains("✔ capacity"),
+            "{text}"
+        );
         assert_eq!(current(&it).unwrap().name, "stage");
     }
 }

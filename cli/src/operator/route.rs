@@ -96,8 +96,7 @@ pub(crate) enum Choice {
 pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
         Command::Show { realm } => {
-            let table =
-                context.call(context.routes().get_route_table(v1::GetRouteTableRequest { realm })).await?;
+            let table = context.call(context.routes().get_route_table(v1::GetRouteTableRequest { realm })).await?;
             context.printer.print("RouteTable", &table, show)
         }
         Command::Flip { realm, to, if_generation, confirm, reason } => {
@@ -154,7 +153,18 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
             let now = words::now_ms();
             context.printer.print("ListGatewaysResponse", &list, |list| {
                 table(
-                    &["gateway", "connected", "since", "address", "sessions", "detached", "holding", "hand-overs", "kept", "tables"],
+                    &[
+                        "gateway",
+                        "connected",
+                        "since",
+                        "address",
+                        "sessions",
+                        "detached",
+                        "holding",
+                        "hand-overs",
+                        "kept",
+                        "tables",
+                    ],
                     list.gateways.iter().map(|g| {
                         vec![
                             g.id.clone(),
@@ -166,7 +176,11 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
                             g.holding.to_string(),
                             g.handovers_completed.to_string(),
                             g.handovers_kept_in_place.to_string(),
-                            g.tables.iter().map(|t| format!("{}@{}", t.realm, t.generation)).collect::<Vec<_>>().join(","),
+                            g.tables
+                                .iter()
+                                .map(|t| format!("{}@{}", t.realm, t.generation))
+                                .collect::<Vec<_>>()
+                                .join(","),
                         ]
                     }),
                 )
@@ -188,17 +202,17 @@ fn flipped(context: &Context, answer: &v1::FlipResponse) -> Result<(), Failure> 
             ("generation", a.generation.to_string()),
             ("from", or_none(&a.from)),
             ("to", or_none(&a.to)),
-            ("confirmed", if a.confirmed { format!("in {:.1} ms", a.confirm_us as f64 / 1_000.0) } else { "NO".to_owned() }),
+            (
+                "confirmed",
+                if a.confirmed { format!("in {:.1} ms", a.confirm_us as f64 / 1_000.0) } else { "NO".to_owned() },
+            ),
         ])
     })?;
     if answer.confirmed {
         return Ok(());
     }
-    Err(Failure::new(
-        Code::TimedOut,
-        format!("not acknowledged by {}", answer.unconfirmed_gateways.join(", ")),
-    )
-    .hint("the flip stands; those gateways may still send new players the old way: see `tidegate route gateways`"))
+    Err(Failure::new(Code::TimedOut, format!("not acknowledged by {}", answer.unconfirmed_gateways.join(", ")))
+        .hint("the flip stands; those gateways may still send new players the old way: see `tidegate route gateways`"))
 }
 
 fn or_none(text: &str) -> String {

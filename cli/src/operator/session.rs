@@ -127,11 +127,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
             commanded(context, &answer)
         }
         Command::Notify { text, filter } => {
-            let request = v1::NotifySessionsRequest {
-                request_id: context.request_id(),
-                filter: Some(filter.into()),
-                text,
-            };
+            let request =
+                v1::NotifySessionsRequest { request_id: context.request_id(), filter: Some(filter.into()), text };
             let answer = context.call(context.sessions().notify_sessions(request)).await?;
             context.printer.print("NotifySessionsResponse", &answer, |a| format!("sent to {} sessions", a.sessions))
         }
