@@ -101,6 +101,8 @@ pub struct Running {
     pub retiring: Option<Mono>,
     /// What has been done to end it.
     pub ending: Option<Ending>,
+    /// It ends because it is not wanted, and not because it hangs.
+    pub told_to_end: bool,
 }
 
 /// How far the end of a process has come.
@@ -243,7 +245,12 @@ pub fn plan(wanted: &Wanted, observed: &BTreeMap<Slot, Observed>, now: Mono, lim
             size(&mut plan, (environment, fleet), members, replicas as usize, now, limits);
         }
         for (slot, what) in members {
-            if let Process::Running(running) = &what.process {
+            // One that is being ended by this very plan is not also killed by it.
+            let ends =
+                |action: &Action| matches!(action, Action::Ask { slot: s, .. } | Action::Terminate(s) if s == *slot);
+            if let Process::Running(running) = &what.process
+                && !plan.actions.iter().any(ends)
+            {
                 watch(&mut plan, slot, running, now, limits);
             }
         }
@@ -273,11 +280,15 @@ fn size(
 ) {
     let mut staying: Vec<(&Slot, &Running)> = Vec::new();
     let mut taken: BTreeSet<u32> = BTreeSet::new();
+    // Killed because they hang: their places are theirs until they are gone, and are then started again after a pause.
+    let mut coming_back = 0;
     for (slot, what) in members {
         if let Process::Running(running) = &what.process {
             taken.insert(slot.ordinal);
             if running.ending.is_none() {
                 staying.push((slot, running));
+            } else if !running.told_to_end {
+                coming_back += 1;
             }
         }
     }
@@ -305,7 +316,7 @@ fn size(
     }
 
     // The same places wait for their back-off: another place would be a way around it.
-    let missing = replicas.saturating_sub(staying.len());
+    let missing = replicas.saturating_sub(staying.len() + coming_back);
     let places: BTreeSet<u32> = (1..).filter(|ordinal| !taken.contains(ordinal)).take(missing).collect();
     for ordinal in &places {
         let slot = Slot { environment: environment.clone(), fleet: fleet.clone(), ordinal: *ordinal };

@@ -31,7 +31,6 @@ struct Model {
     now: Mono,
     wanted: Wanted,
     slots: BTreeMap<Slot, Observed>,
-    told_to_end: BTreeSet<Slot>,
     last_exit: BTreeMap<Slot, Mono>,
 }
 
@@ -82,10 +81,10 @@ impl Model {
     }
 
     fn exit(&mut self, slot: &Slot) {
-        let (now, told) = (self.now, self.told_to_end.remove(slot));
+        let now = self.now;
         let what = self.slots.get_mut(slot).expect("known");
         let Process::Running(running) = &what.process else { return };
-        let lived = now.since(running.since);
+        let (lived, told) = (now.since(running.since), running.told_to_end);
         what.process = Process::Absent;
         if !told {
             what.exits.record(now, lived, &LIMITS);
@@ -127,6 +126,7 @@ impl Model {
                     empty_since: Some(now),
                     retiring: None,
                     ending: None,
+                    told_to_end: false,
                 };
                 self.slots.insert(slot, Observed { process: Process::Running(running), exits });
             }
@@ -135,8 +135,8 @@ impl Model {
             Action::Ask { slot, within } => {
                 self.may_end(&slot);
                 assert!(self.live(&slot).connected, "{slot:?} cannot hear");
-                self.live(&slot).ending = Some(Ending::Asked { until: now + within });
-                self.told_to_end.insert(slot);
+                let live = self.live(&slot);
+                (live.ending, live.told_to_end) = (Some(Ending::Asked { until: now + within }), true);
             }
             Action::Terminate(slot) => {
                 if let Some(ending) = self.live(&slot).ending {
@@ -144,8 +144,8 @@ impl Model {
                 } else {
                     self.may_end(&slot);
                 }
-                self.live(&slot).ending = Some(Ending::Terminated { at: now });
-                self.told_to_end.insert(slot);
+                let live = self.live(&slot);
+                (live.ending, live.told_to_end) = (Some(Ending::Terminated { at: now }), true);
             }
             Action::Kill { slot, why } => {
                 let live = self.live(&slot).clone();
@@ -342,6 +342,25 @@ fn a_fleet_that_grows_again_keeps_whom_it_was_about_to_lose() {
             .iter()
             .all(|slot| matches!(&model.slots[slot].process, Process::Running(r) if r.retiring.is_none()))
     );
+}
+
+#[test]
+fn one_that_hangs_is_started_again_in_its_own_place_and_not_beside_itself() {
+    let mut model = Model { now: Mono(1_000_000), ..Model::default() };
+    model.want("town", 1);
+    model.settle();
+    let one = slot("town", 1);
+    model.register(&one);
+    model.live(&one).silent = LIMITS.silent;
+    model.settle();
+    assert_eq!(model.live(&one).ending, Some(Ending::Killed));
+    assert_eq!(model.running(), std::slice::from_ref(&one), "nothing is started while it may still live");
+    model.exit(&one);
+    let wake = model.settle().expect("its pause ends");
+    assert!(model.running().is_empty());
+    model.now = wake;
+    model.settle();
+    assert_eq!(model.running(), [one]);
 }
 
 #[test]

@@ -98,7 +98,11 @@ impl Process {
         }
         // Opened first, compared after: what is compared is then what is held.
         match Self::open(id.pid) {
-            Ok(process) if process.id == *id && lives(id.pid)? && is_ours(id.pid, server, spawn)? => Ok(Some(process)),
+            Ok(process) if process.id == *id && lives(id.pid)? => {
+                // Number, start time and boot say enough; the variables are a second opinion where they can be read.
+                let is_ours = carries(id.pid, server, spawn)?.unwrap_or(true);
+                Ok(is_ours.then_some(process))
+            }
             Ok(_) => Ok(None),
             Err(e) if is_gone(&e) => Ok(None),
             Err(e) => Err(e),
@@ -107,12 +111,27 @@ impl Process {
 
     /// Finds the process of a start whose pid was never recorded: the manager died between the two.
     pub(crate) fn find(server: &ServerId, spawn: Uuid) -> io::Result<Option<Self>> {
+        // A process that is just replacing its program has no variables for a moment.
+        const LOOKS: u32 = 3;
+        for look in 1..=LOOKS {
+            let found = Self::look_for(server, spawn)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+            if look < LOOKS {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+        }
+        Ok(None)
+    }
+
+    fn look_for(server: &ServerId, spawn: Uuid) -> io::Result<Option<Self>> {
         for entry in fs::read_dir("/proc")? {
             let name = entry?.file_name();
             let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
             // Others' processes cannot be read, and any may vanish while it is looked at. The leader of the group is the
             // process that was started; its children carry the same variables.
-            if is_ours(pid, server, spawn).unwrap_or(false)
+            if matches!(carries(pid, server, spawn), Ok(Some(true)))
                 && stat(pid).is_ok_and(|stat| stat.group == i64::from(pid) && !stat.ended)
                 && let Ok(process) = Self::open(pid)
             {
@@ -235,17 +254,21 @@ fn parse_stat(text: &str) -> Option<Stat> {
     })
 }
 
-/// Whether the process was started by us for this server: it carries the spawn's name in its environment.
-fn is_ours(pid: u32, server: &ServerId, spawn: Uuid) -> io::Result<bool> {
+/// Whether the process carries the names of this server and spawn in its environment; `None` while it has none, which is
+/// so for a moment when it replaces its program, and when it ends.
+fn carries(pid: u32, server: &ServerId, spawn: Uuid) -> io::Result<Option<bool>> {
     let environment = match fs::read(format!("/proc/{pid}/environ")) {
         Ok(environment) => environment,
-        Err(e) if is_gone(&e) => return Ok(false),
+        Err(e) if is_gone(&e) => return Ok(None),
         Err(e) => return Err(e),
     };
+    if environment.is_empty() {
+        return Ok(None);
+    }
     let has = |name: &str, value: &str| {
         environment.split(|byte| *byte == 0).any(|entry| entry == format!("{name}={value}").as_bytes())
     };
-    Ok(has(SERVER_VARIABLE, server.as_str()) && has(SPAWN_VARIABLE, &spawn.to_string()))
+    Ok(Some(has(SERVER_VARIABLE, server.as_str()) && has(SPAWN_VARIABLE, &spawn.to_string())))
 }
 
 fn is_gone(e: &io::Error) -> bool {

@@ -266,6 +266,7 @@ impl Server {
                     },
                     retiring: live.retiring,
                     ending: live.ending,
+                    told_to_end: live.told_to_end,
                 })
             }
         };

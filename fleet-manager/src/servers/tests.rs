@@ -78,8 +78,9 @@ async fn a_restarted_manager_adopts_what_lives_and_notices_its_end() {
     world = FakeWorld { servers: second.servers.clone(), serving: true, ..world };
     world.register().await.unwrap();
     world.status(true, 3).await;
-    let view = second.until("ready", |view| view.servers[&server(1)].state == ServerState::Ready).await;
-    assert_eq!((view.servers[&server(1)].pid, view.servers[&server(1)].players), (Some(world.pid), 3));
+    let is_back = |server: &ServerView| server.state == ServerState::Ready && server.players == 3;
+    let view = second.until("ready", |view| is_back(&view.servers[&server(1)])).await;
+    assert_eq!(view.servers[&server(1)].pid, Some(world.pid));
     assert_eq!(view.servers[&server(1)].restarts, 0, "nothing was started");
 
     let mut deaths = second.servers.deaths();
@@ -274,7 +275,7 @@ async fn all_reach_the_barrier_or_everyone_goes_on() {
     let wanted = environment(dir.path(), 2, SLEEP);
     bench.servers.ensure(wanted.clone()).await.unwrap();
     let mut worlds = bench.all_ready(&wanted).await;
-    let is_barrier = |d: &world_directive::Message| matches!(d, world_directive::Message::Barrier(_));
+    let is_barrier = |snapshot: &'static str| move |d: &world_directive::Message| matches!(d, world_directive::Message::Barrier(b) if b.snapshot_id == snapshot);
     let is_release = |d: &world_directive::Message| matches!(d, world_directive::Message::BarrierRelease(_));
     let reached = |snapshot: &str| Report::BarrierReached {
         snapshot: snapshot.parse().unwrap(),
@@ -288,7 +289,7 @@ async fn all_reach_the_barrier_or_everyone_goes_on() {
 
     let all = barrier("s1", long);
     for world in &mut worlds {
-        world.expect("stand still", is_barrier).await;
+        world.expect("stand still", is_barrier("s1")).await;
         world.report(reached("s1")).await;
     }
     let zones = all.await.unwrap().unwrap();
@@ -301,7 +302,7 @@ async fn all_reach_the_barrier_or_everyone_goes_on() {
     }
 
     let one_fails = barrier("s3", long);
-    worlds[0].expect("stand still", is_barrier).await;
+    worlds[0].expect("stand still", is_barrier("s3")).await;
     worlds[0].report(reached("s3")).await;
     let error = "the disk is full".to_owned();
     worlds[1].report(Report::BarrierFailed { snapshot: "s3".parse().unwrap(), error }).await;
@@ -314,7 +315,7 @@ async fn all_reach_the_barrier_or_everyone_goes_on() {
 
     let dies = barrier("s5", long);
     for world in &mut worlds {
-        world.expect("stand still", is_barrier).await;
+        world.expect("stand still", is_barrier("s5")).await;
         world.report(reached("s5")).await;
     }
     dies.await.unwrap().unwrap();
