@@ -277,6 +277,17 @@ impl Handover {
         self.target_up
     }
 
+    /// That seat's link is gone: nothing is to be said there any more. `SourceLost` or `TargetLost` follows, after all the
+    /// hand-overs on that link know it.
+    pub fn unplug(&mut self, seat: Seat) {
+        if self.source == seat {
+            self.source_up = false;
+        }
+        if self.target == seat {
+            self.target_up = false;
+        }
+    }
+
     /// Takes one event.
     pub fn on(&mut self, event: Event) -> Outcome {
         match event {

@@ -44,11 +44,13 @@ pub struct Setup {
     pub capacity: u32,
     /// The core's configuration.
     pub core: CoreConfig,
+    /// Write down what happens, to read it after a violation.
+    pub trace: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { servers: 2, players: 4, capacity: 3, core: CoreConfig::default() }
+        Self { servers: 2, players: 4, capacity: 3, core: CoreConfig::default(), trace: false }
     }
 }
 
@@ -101,6 +103,7 @@ pub struct World {
     /// What the core told the manager, oldest first; a simulation with a real manager takes it.
     told: Vec<Action>,
     violations: Vec<String>,
+    trace: Option<Vec<String>>,
 }
 
 impl World {
@@ -142,6 +145,7 @@ impl World {
             manager: Manager::new(),
             told: Vec::new(),
             violations: Vec::new(),
+            trace: setup.trace.then(Vec::new),
         };
         world.publish();
         world.connect_all();
@@ -151,7 +155,9 @@ impl World {
     /// One thing happens. What rules it breaks is added to [`World::violations`].
     pub fn step(&mut self, step: Step) {
         match step {
-            Step::Deliver(n) => self.deliver(usize::from(n)),
+            Step::Deliver(n) => {
+                self.deliver(usize::from(n));
+            }
             Step::DeliverMany(n) => {
                 for i in 0..usize::from(n % 64) {
                     self.deliver(usize::from(n / 64) + i * 7);
@@ -222,6 +228,9 @@ impl World {
     /// Gives the core an input and does what it wants done.
     pub fn input(&mut self, input: Input) {
         let mut out = Vec::new();
+        if !matches!(input, Input::HeartbeatAnswered { .. }) {
+            self.note(|| format!("> {input:?}"));
+        }
         self.core.handle(self.now, input, &mut out);
         self.execute(out);
     }
@@ -246,6 +255,19 @@ impl World {
             self.check_one_home();
         }
         self.now = until;
+    }
+
+    /// What happened, if it was to be written down.
+    #[must_use]
+    pub fn trace(&self) -> &[String] {
+        self.trace.as_deref().unwrap_or_default()
+    }
+
+    fn note(&mut self, what: impl FnOnce() -> String) {
+        let now = self.now.mono.0;
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{now} {}", what()));
+        }
     }
 
     fn violation(&mut self, what: String) {

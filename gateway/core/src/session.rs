@@ -65,6 +65,8 @@ pub(crate) struct Session {
     pub(crate) claimed: Epoch,
     /// Where it is pinned.
     pub(crate) pin: Option<Pin>,
+    /// The environment that the player was last told.
+    pub(crate) told: Option<EnvironmentId>,
     /// By which table its home was chosen.
     pub(crate) generation: Generation,
     /// What it is doing.

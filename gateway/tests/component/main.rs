@@ -3,6 +3,8 @@
 
 mod abuse;
 mod handover;
+mod holds;
 mod manager;
 mod relay;
+mod start;
 mod support;

@@ -129,3 +129,33 @@ async fn a_dead_world_servers_players_wait_and_go_on_elsewhere() {
     anna.game("two").await;
     assert_eq!(anna.echo().await, "two");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn players_are_notified_and_kicked_on_an_operators_word() {
+    use prost::Message;
+    use tidegate_proto::v1::session_command::Action;
+    let scene = Scene::start().await;
+    let (mut anna, welcome) = TestPlayer::login(&scene.gateway, "anna").await;
+    let command = |id: &str, action| {
+        gateway_directive::Message::Command(v1::SessionCommand {
+            command_id: id.into(),
+            realm: "eu-1".into(),
+            session_ids: vec![welcome.session_id.clone()],
+            action: Some(action),
+        })
+    };
+    let notify = v1::NotifySessions { text: "the tide rises".into(), remaining_ms: 5_000 };
+    scene.manager.direct(command("c1", Action::Notify(notify)));
+    let notice = v1::Notice::decode(anna.expect(tidegate_proto::frame::player::NOTICE).await).unwrap();
+    assert_eq!((notice.text.as_str(), notice.remaining_ms), ("the tide rises", 5_000));
+    let kick = v1::KickSessions { reason: "kicked".into(), message: "enough".into() };
+    scene.manager.direct(command("c2", Action::Kick(kick)));
+    let goodbye = v1::Goodbye::decode(anna.expect(tidegate_proto::frame::player::GOODBYE).await).unwrap();
+    assert_eq!((goodbye.reason.as_str(), goodbye.message.as_str()), ("kicked", "enough"));
+    anna.assert_closed(tidegate_proto::CloseCode::Done).await;
+    let gone = scene.manager.report("the end", |r| match r {
+        gateway_report::Message::SessionGone(gone) => Some(gone.reason.clone()),
+        _ => None,
+    });
+    assert_eq!(gone.await, "kicked");
+}

@@ -6,7 +6,7 @@ use tidegate_types::Now;
 use super::Core;
 use super::servers::Role;
 use crate::key::{ConnKey, ServerKey, SessionKey};
-use crate::session::State;
+use crate::session::{State, Then};
 use crate::window::Queued;
 
 /// What to do with a `Game` frame from a player.
@@ -62,7 +62,8 @@ impl Core {
             | State::Claiming { .. }
             | State::Attaching { .. }
             | State::Moving(_)
-            | State::Lost { .. } => match session.window.queue(body) {
+            | State::Lost { .. }
+            | State::Leaving { then: Then::Replace { .. }, .. } => match session.window.queue(body) {
                 Queued::Kept => {
                     self.counters.frames_up += 1;
                     Upstream::Queued
@@ -74,7 +75,7 @@ impl Core {
                 }
                 Queued::TooMany => Upstream::Violation,
             },
-            State::Leaving { .. } => Upstream::Ignore,
+            State::Leaving { then: Then::End(_), .. } => Upstream::Ignore,
         }
     }
 

@@ -73,6 +73,12 @@ impl Core {
             return;
         };
         self.serve = true;
+        for (handle, Use { session, .. }) in &uses {
+            let session = session.and_then(|key| self.sessions.get_mut(key.index()));
+            if let Some(State::Moving(h)) = session.map(|s| &mut s.state) {
+                h.unplug(Seat { server, handle: *handle });
+            }
+        }
         for (handle, Use { session, role }) in uses {
             let Some(key) = session.filter(|key| self.sessions.contains(key.index())) else { continue };
             let seat = Seat { server, handle };
@@ -98,7 +104,7 @@ impl Core {
                     self.lose(key, seat.server, instance, search, cx);
                 }
             }
-            State::Moving(h) if h.source == seat && h.source_up() => self.handover_event(key, Event::SourceLost, cx),
+            State::Moving(h) if h.source == seat => self.handover_event(key, Event::SourceLost, cx),
             State::Waiting { .. }
             | State::Claiming { .. }
             | State::Attaching { .. }

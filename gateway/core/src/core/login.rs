@@ -105,6 +105,7 @@ impl Core {
             epoch: Epoch(0),
             claimed: Epoch(0),
             pin: None,
+            told: None,
             generation: self.generation().unwrap_or_default(),
             state: State::Waiting { reason: HoldReason::Admission, told: 0, search: Search::default(), lost: None },
             instances: Vec::new(),
@@ -373,6 +374,11 @@ impl Core {
         if session.greeted
             && let (Some(conn), Some(cause)) = (session.conn, cause)
         {
+            // If the home was lost right after it had changed, the player hears of both at once: what counts is why it is
+            // in another environment.
+            let moved = session.pin.as_ref().filter(|pin| session.told.as_ref() != Some(&pin.environment));
+            let cause = moved.map_or(cause, |pin| pin.cause);
+            session.told = session.pin.as_ref().map(|pin| pin.environment.clone());
             if let Some(at) = self.whereabouts(key, cause) {
                 let message = PlayerMessage::Moved { at, gap_us: gap };
                 cx.out.push(Action::ToPlayer { conn, message });
@@ -398,6 +404,7 @@ impl Core {
         let grace_ms = self.table.as_ref().map_or(0, |t| millis(t.rules().grace));
         let session = &mut self.sessions[key.index()];
         session.greeted = true;
+        session.told = session.pin.as_ref().map(|pin| pin.environment.clone());
         let (received_frames, gap) = (session.window.received(), session.gap);
         let message = PlayerMessage::Welcome { at, received_frames, gap, grace_ms };
         cx.out.push(Action::ToPlayer { conn, message });

@@ -8,6 +8,7 @@ use crate::key::{ConnKey, ServerKey};
 impl World {
     pub(super) fn execute(&mut self, actions: Vec<Action>) {
         for action in actions {
+            self.note(|| format!("    {action:?}"));
             match action {
                 Action::Bind { conn, session } => match self.conns.get_mut(&conn.0) {
                     Some(state) => state.session = Some(session),

@@ -280,7 +280,16 @@ impl World {
                 }
             }
             PlayerMessage::Moved { at, .. } => self.lands(index, &at, true),
-            PlayerMessage::Goodbye { .. } => {
+            PlayerMessage::Goodbye { reason, .. } => {
+                let wanted = match reason {
+                    "logout" => self.players[index].leaving,
+                    "kicked" => true,
+                    _ => false,
+                };
+                if !wanted {
+                    let who = self.players[index].who.player.clone();
+                    self.violation(format!("{who} is sent away: {reason}"));
+                }
                 self.players[index].ticket = None;
                 self.players[index].environment = None;
             }
@@ -347,8 +356,8 @@ impl World {
             .filter(|p| p.conn.is_some() && !p.welcomed)
             .map(|p| format!("{} waits for ever", p.who.player))
             .collect();
-        let room: usize = self.processes.values().map(|p| p.capacity as usize).sum::<usize>() / 2;
-        // With fewer places than players in the accepting environment somebody may have to wait.
+        let room = self.processes.values().map(|p| p.capacity as usize).min().unwrap_or(0);
+        // Some zones are served by one server only: with fewer places there than players somebody may have to wait.
         if room >= self.players.len() {
             for what in waiting {
                 self.violation(what);

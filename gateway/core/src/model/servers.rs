@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use tidegate_types::{Cause, EnvironmentId, Epoch, InstanceId, Mono, PartyId, ServerId, SessionId, ZoneId};
 
-use super::database::{Character, Database};
+use super::database::Character;
 use super::wires::{Down, Up, number, reply};
 use super::{World, zone};
 use crate::message::{FromWorld, Pin, Place, Refusal, Resident, StateBlob, ToWorld, Who};
@@ -168,6 +168,9 @@ impl World {
         let Some(message) = link.to_world[stream].pop_front() else { return };
         if !link.world {
             return;
+        }
+        if !matches!(message, Down::Beat(_)) {
+            self.note(|| format!("* {server} gets {message:?}"));
         }
         match message {
             Down::Beat(sent) => {

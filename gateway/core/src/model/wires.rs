@@ -212,6 +212,7 @@ impl World {
     fn from_player(&mut self, id: u32) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let (session, Some(message)) = (conn.session, conn.to_gateway.pop_front()) else { return };
+        self.note(|| format!("> {id} says {message:?}"));
         match (message, session) {
             (Say::Logout, _) => self.input(Input::Logout { conn: ConnKey(id) }),
             (Say::Ack(received), Some(session)) => self.core.player_ack(session, received),
@@ -268,6 +269,7 @@ impl World {
         let id = ids[n / 4 % ids.len()];
         match n % 4 {
             0 => {
+                self.note(|| format!("* link {id} breaks"));
                 if let Some(link) = self.links.get_mut(&id) {
                     link.cut();
                 }
