@@ -288,7 +288,7 @@ impl Drain {
 }
 
 /// Players who come from one must be able to live on the other.
-fn compatible(from: &Environment, to: &Environment) -> Result<(), Refused> {
+pub(crate) fn compatible(from: &Environment, to: &Environment) -> Result<(), Refused> {
     if !to.build.reads_state_of(&from.build) {
         return Err(Refused::new(
             Reason::StateFormatUnreadable,

@@ -1,7 +1,7 @@
 //! What the shell saw: servers, gateways, sessions. Observation is never stored; after a restart everything is unknown
 //! until it is seen again, and unknown means occupied (design rule 9).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tidegate_types::{
     BuildVersion, EnvironmentId, FleetName, GatewayId, Generation, InstanceId, PartyId, PlayerId, RolloutId, ServerId,
@@ -174,9 +174,12 @@ pub struct Observed {
     pub awake: Option<Timestamp>,
 }
 
-/// Who was told to leave an environment at a drain's deadline.
+/// What was said to those in an environment that drains.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Told {
+    /// Notices that were sent since the realm was loaded, by their remaining time, in milliseconds. The last one before
+    /// a death may have been lost with it, so it is sent once more; gateways know it by its command.
+    pub notices: BTreeSet<u64>,
     /// When the last batch went out.
     pub last: Option<Timestamp>,
     /// Those who were told and are still there, and when.

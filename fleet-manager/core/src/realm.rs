@@ -13,7 +13,7 @@ use crate::effect::{Effect, ServersWanted};
 use crate::environment::{Environment, Label, Phase, Source};
 use crate::input::{Command, Event, Input};
 use crate::observe::{Observed, OccupancyReport};
-use crate::outcome::{Change, Outcome};
+use crate::outcome::{Change, Outcome, Reply};
 use crate::refused::Refused;
 use crate::rollout::Rollout;
 use crate::routing::{FlipState, Routing};
@@ -90,7 +90,10 @@ impl Realm {
             Input::Command(command) => self.command(now, command, &mut out)?,
             Input::Event(event) => self.event(now, event, &mut out),
         }
+        // What follows by itself is nobody's answer.
+        let reply = std::mem::take(&mut out.reply);
         self.settle(now, &before, &mut out);
+        out.reply = reply;
         Ok(out)
     }
 
@@ -110,6 +113,7 @@ impl Realm {
         self.observed.awake.get_or_insert(now);
         self.time_out_environments(now, &mut out);
         self.settle(now, &before, &mut out);
+        out.reply = Reply::Done;
         out
     }
 

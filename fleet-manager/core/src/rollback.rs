@@ -86,6 +86,7 @@ impl Realm {
         let generation = routing.generation.next();
         out.changes.insert(Change::Routing);
         out.audit(None, "rollback", &self.rows.id, reason, "open", Choice::Freeze.as_str());
+        self.rollouts_frozen(reason, out);
         Ok(generation)
     }
 

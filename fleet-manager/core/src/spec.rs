@@ -93,8 +93,8 @@ impl Default for Limits {
             confirm: Duration::from_secs(5),
             retry: Duration::from_secs(2),
             attempts: 3,
-            // Three steps of a hand-over at 5 s each may pass before it is known to have failed.
-            move_retry: Duration::from_secs(16),
+            // One in a hand-over is not told again; one that is not, was kept where it is, and may go now.
+            move_retry: Duration::from_secs(3),
         }
     }
 }

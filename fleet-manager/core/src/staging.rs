@@ -85,3 +85,68 @@ fn is_loaded(environment: &Environment, server: &ServerObservation) -> Result<()
 fn hex(digest: &[u8; 32]) -> String {
     digest[..8].iter().map(|b| format!("{b:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::Source;
+    use crate::model::{build, environment_id, fleet};
+    use tidegate_types::{InstanceId, Timestamp};
+
+    fn server(n: u32) -> ServerObservation {
+        let build = build("2.0.0", &[1, 2]);
+        ServerObservation {
+            id: format!("s{n}").parse().unwrap(),
+            fleet: "main".parse().unwrap(),
+            state: ServerState::Loaded,
+            instance: InstanceId::from_slice(&[1; 16]),
+            address: Some("127.0.0.1:1".to_owned()),
+            tls_name: format!("s{n}.world.tidegate"),
+            build: Some(build.version),
+            assets: Assets::Loaded(build.assets_digest.unwrap()),
+            zones: Vec::new(),
+            instance_kinds: Vec::new(),
+            capacity: 10,
+            restarts: 0,
+            report: None,
+            reason: String::new(),
+        }
+    }
+
+    fn check(given: Vec<ServerObservation>, expect: Verdict) {
+        let id = environment_id("green");
+        let environment =
+            Environment::new(id.clone(), build("2.0.0", &[1, 2]), vec![fleet(10)], Source::Empty, Timestamp(0));
+        let seen = EnvironmentObservation { environment: id, servers: given };
+        assert_eq!(judge(&environment, Some(&seen)), expect);
+    }
+
+    #[test]
+    fn every_server_of_every_fleet_must_be_loaded() {
+        check(vec![server(0), server(1)], Verdict::Complete);
+        check(vec![server(0)], Verdict::Waiting("fleet main has 1 of 2 servers".to_owned()));
+        check(Vec::new(), Verdict::Waiting("fleet main has 0 of 2 servers".to_owned()));
+        let starting = ServerObservation { state: ServerState::Exited, reason: "exit code 3".to_owned(), ..server(1) };
+        check(vec![server(0), starting], Verdict::Waiting("server s1 exited: exit code 3".to_owned()));
+        let silent = ServerObservation { build: None, ..server(1) };
+        check(vec![server(0), silent], Verdict::Waiting("server s1 has not said what it is".to_owned()));
+        let bare = ServerObservation { assets: Assets::NotLoaded, ..server(1) };
+        check(vec![server(0), bare], Verdict::Waiting("server s1 has not loaded its assets".to_owned()));
+    }
+
+    #[test]
+    fn one_wrong_server_is_enough_even_while_others_start() {
+        let starting = ServerObservation { state: ServerState::Starting, ..server(0) };
+        let other = ServerObservation { build: Some("1.9.0".parse().unwrap()), ..server(1) };
+        check(vec![starting.clone(), other], Verdict::Wrong("server s1 runs build 1.9.0, not 2.0.0".to_owned()));
+        let broken = ServerObservation { assets: Assets::Failed("no such folder".to_owned()), ..server(1) };
+        let why = "server s1 could not load its assets: no such folder";
+        check(vec![starting.clone(), broken], Verdict::Wrong(why.to_owned()));
+        let other = ServerObservation { assets: Assets::Loaded([0; 32]), ..server(1) };
+        let expected = hex(&build("2.0.0", &[1, 2]).assets_digest.unwrap());
+        check(
+            vec![starting, other],
+            Verdict::Wrong(format!("server s1 loaded assets 0000000000000000, not {expected}")),
+        );
+    }
+}

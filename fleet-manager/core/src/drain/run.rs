@@ -161,6 +161,7 @@ impl Realm {
     /// One notice at a time: of several that are due (after a pause of the manager), only the most urgent is sent.
     fn send_notices(&mut self, now: Timestamp, id: &EnvironmentId, out: &mut Outcome) {
         let sessions: Vec<SessionId> = self.observed.sessions(id).iter().map(|s| s.session).collect();
+        let told = &mut self.observed.told.entry(id.clone()).or_default().notices;
         let Some(drain) = self.rows.drains.get_mut(id) else { return };
         let Some(deadline) = drain.deadline.filter(|d| now < *d && drain.policy.at_deadline != AtDeadline::Stay) else {
             return;
@@ -172,13 +173,14 @@ impl Realm {
             .iter()
             .filter(|n| remaining <= **n)
             .map(|n| millis(*n))
-            .filter(|n| !drain.notices_sent.contains(n))
+            .filter(|n| !told.contains(n))
             .collect();
         let Some(most_urgent) = due.iter().min().copied() else { return };
         // Without a list of sessions yet there is nobody to tell.
         if sessions.is_empty() {
             return;
         }
+        told.extend(&due);
         drain.notices_sent.extend(due);
         let text = if drain.policy.notice_text.is_empty() { DEFAULT_NOTICE } else { &drain.policy.notice_text };
         let text = text.replace("{remaining}", &human(remaining));
@@ -257,7 +259,8 @@ impl Realm {
                 let deadline = drain.deadline.filter(|_| drain.policy.at_deadline != AtDeadline::Stay)?;
                 let somebody = !self.observed.sessions(&drain.environment).is_empty();
                 let notices = drain.policy.notices.iter().filter(|_| somebody);
-                let next = notices.filter(|n| !drain.notices_sent.contains(&millis(**n))).max();
+                let told = self.observed.told.get(&drain.environment).map(|t| &t.notices);
+                let next = notices.filter(|n| told.is_none_or(|told| !told.contains(&millis(**n)))).max();
                 Some(next.map_or(deadline, |n| deadline - *n))
             }
             DrainState::Forcing => {

@@ -3,6 +3,7 @@
 use tidegate_types::{EnvironmentId, Generation, RolloutId, Timestamp};
 
 use crate::environment::{Label, Phase};
+use crate::flip::compatible;
 use crate::input::StartRollout;
 use crate::outcome::{Change, Outcome, Reply};
 use crate::realm::Realm;
@@ -174,6 +175,9 @@ impl Realm {
         let (green, blue) = (rollout.green.clone(), rollout.blue.clone());
         // Its own flip waits for the gateways: it is taken back as soon as they have spoken.
         let flipped_back = !self.rows.routing.flip_awaits();
+        if let Some(blue) = &blue {
+            compatible(self.environment(&green)?, self.environment(blue)?)?;
+        }
         if flipped_back {
             self.roll_back(now, blue, choice, &reason, Some(id), out)?;
         }
@@ -263,6 +267,25 @@ impl Realm {
             .collect();
         for id in ids {
             self.begin_abort(&id, from, choice, true, &format!("rolled back: {reason}"), out);
+        }
+    }
+
+    /// Nobody is moved and nobody comes in: a rollout whose green it is goes no further until someone has decided.
+    pub(crate) fn rollouts_frozen(&mut self, reason: &str, out: &mut Outcome) {
+        let accepting = self.rows.routing.accepting.clone();
+        let ids: Vec<RolloutId> = self
+            .rows
+            .rollouts
+            .values()
+            .filter(|r| r.state == RolloutState::Running && Some(&r.green) == accepting.as_ref())
+            .map(|r| r.id.clone())
+            .collect();
+        for id in ids {
+            self.edit_rollout(&id, out, |r| {
+                r.state = RolloutState::Paused;
+                r.reason = format!("frozen: {reason} (end the freeze and resume, or abort)");
+            });
+            out.audit(None, "rollout.pause", &id, reason, "running", "paused");
         }
     }
 
