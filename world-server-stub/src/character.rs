@@ -9,7 +9,8 @@ use tidegate_proto::stub::v1::{Answer, CharacterState};
 /// What one item is worth in gold: what it is bought and sold for.
 pub const ITEM_VALUE: u64 = 10;
 
-/// Answers kept for actions that are sent again after a crash. A player has at most a few seconds of actions unanswered.
+/// Most answers kept for actions that are sent again after a crash; at least half as many are. Asked for are those that
+/// were on their way to the player when the home died: some tens of milliseconds of play.
 pub const RECENT: usize = 64;
 
 /// The title that a character of format 1 gets.
@@ -86,11 +87,12 @@ pub fn worth(state: &CharacterState) -> u64 {
     state.gold.saturating_add(state.items.saturating_mul(ITEM_VALUE))
 }
 
-/// Remembers the answer to the action just applied, the oldest one making room. Only what cannot be known again is kept:
+/// Remembers the answer to the action just applied. The older half makes room at once when there is none, so that a long
+/// list is not moved for every action. Only what cannot be known again is kept:
 /// who answered, and the payload, come from the home and the action that ask again.
 pub fn remember(state: &mut CharacterState, answer: &Answer) {
     if state.recent.len() >= RECENT {
-        state.recent.drain(..=state.recent.len() - RECENT);
+        state.recent.drain(..state.recent.len() - RECENT / 2);
     }
     state.recent.push(Answer {
         sequence: answer.sequence,
@@ -143,11 +145,13 @@ mod tests {
     #[test]
     fn the_latest_answers_are_kept() {
         let mut state = state(0, 0, 0, "");
-        for sequence in 1..=100 {
-            remember(&mut state, &Answer { sequence, payload: vec![1; 100], ..Answer::default() });
+        for last in 1..=300 {
+            remember(&mut state, &Answer { sequence: last, payload: vec![1; 100], ..Answer::default() });
+            let kept: Vec<u64> = state.recent.iter().map(|a| a.sequence).collect();
+            let first = last + 1 - kept.len() as u64;
+            assert_eq!(kept, (first..=last).collect::<Vec<u64>>());
+            assert!(kept.len() <= RECENT && kept.len() as u64 >= last.min(RECENT as u64 / 2));
         }
-        let kept: Vec<u64> = state.recent.iter().map(|a| a.sequence).collect();
-        assert_eq!(kept, (37..=100).collect::<Vec<u64>>());
         assert!(state.encode_to_vec().len() < 1_024, "a saved character stays small");
     }
 

@@ -134,7 +134,8 @@ impl Stub {
 
     /// Carries out what the game said, in order.
     fn act(&mut self, cx: &mut Cx<'_>) {
-        for out in std::mem::take(&mut self.out) {
+        let mut said = std::mem::take(&mut self.out);
+        for out in said.drain(..) {
             match out {
                 Out::Event { seat, event } => cx.send(Seat(seat), &bytes_of(&event)),
                 Out::Snapshot { seat, snapshot } => cx.datagram(Seat(seat), &Bytes::from(snapshot.encode_to_vec())),
@@ -177,6 +178,8 @@ impl Stub {
                 }
             }
         }
+        // Nothing was said meanwhile; the buffer is used again.
+        self.out = said;
     }
 
     fn save(&mut self, seat: u32, life: u64, saved: Saved, ends: Option<HomeMark>, why: SaveFor, forget: bool) {

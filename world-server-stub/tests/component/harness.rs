@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -31,6 +32,9 @@ use world_server_stub::ledger::{HomesAudit, audit};
 
 /// Longer than anything here takes on a loaded machine; what waits so long has failed.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
+
+/// The lease of the links: two heartbeats long, to have short tests.
+pub(crate) const LEASE_MS: u32 = 1_500;
 
 type Directives = mpsc::UnboundedSender<Result<WorldDirective, Status>>;
 
@@ -87,8 +91,29 @@ pub(crate) struct Fleet {
     manager: Manager,
     url: String,
     authority: Authority,
-    pub(crate) shutdown: CancellationToken,
+    shutdown: CancellationToken,
     servers: Vec<tokio::task::JoinHandle<Result<(), world_server_stub::Error>>>,
+    processes: Vec<Child>,
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            process.kill().ok();
+            process.wait().ok();
+        }
+    }
+}
+
+/// The variable that tells a test process to be a world server, with its arguments.
+const BE_A_SERVER: &str = "TEST_WORLD_SERVER_ARGUMENTS";
+
+/// What a process started by [`Fleet::start_process`] does: serves as the environment says.
+pub(crate) fn be_a_server() {
+    let Ok(arguments) = std::env::var(BE_A_SERVER) else { return };
+    let args = Cli::parse_from(std::iter::once("stub").chain(arguments.split_whitespace())).args;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(world_server_stub::run(args, CancellationToken::new())).unwrap();
 }
 
 #[derive(Parser)]
@@ -110,7 +135,15 @@ impl Fleet {
                 .serve_with_incoming(TcpListenerStream::new(listener)),
         );
         let authority = Authority::open_or_create(&dir.path().join("pki")).unwrap();
-        Self { manager, url, authority, shutdown: CancellationToken::new(), servers: Vec::new(), dir }
+        Self {
+            manager,
+            url,
+            authority,
+            shutdown: CancellationToken::new(),
+            servers: Vec::new(),
+            processes: Vec::new(),
+            dir,
+        }
     }
 
     pub(crate) fn database(&self) -> PathBuf {
@@ -121,20 +154,62 @@ impl Fleet {
         audit(&self.database()).unwrap()
     }
 
-    /// Starts a world server of the harbor, the forest and dungeons, and waits until it serves.
+    /// Starts a world server of the harbor, the forest and dungeons in this process, and waits until it serves.
     pub(crate) async fn start(&mut self, id: &str, arguments: &[&str]) -> Server {
         let args = Cli::parse_from([&["stub"], arguments].concat()).args;
-        let tls_name = Role::World.tls_name(id);
+        let vars = self.vars(id, args.build.as_str());
+        let lookup = |name: &str| vars.get(name).cloned();
+        let config = tidegate_world::Config::from_lookup(args.build.clone(), lookup).unwrap();
+        self.servers.push(tokio::spawn(world_server_stub::serve(config, args, self.shutdown.clone())));
+        self.link(id).await
+    }
+
+    /// The same in a process of its own, which can be killed and paused.
+    pub(crate) async fn start_process(&mut self, id: &str, arguments: &str) -> Server {
+        let process = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "crashes::world_server_process", "--ignored", "--nocapture"])
+            .envs(self.vars(id, "1.9.0"))
+            .env(BE_A_SERVER, arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.processes.push(process);
+        self.link(id).await
+    }
+
+    /// kill -9 of the process started last.
+    pub(crate) fn kill(&mut self) {
+        let mut process = self.processes.pop().unwrap();
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+
+    /// Waits until the process started last has ended by itself.
+    pub(crate) async fn dies(&mut self) {
+        let mut process = self.processes.pop().unwrap();
+        until("the process ends", || process.try_wait().unwrap()).await;
+    }
+
+    /// Stops the process started last in its tracks, or lets it go on.
+    pub(crate) fn pause(&self, pause: bool) {
+        let pid = rustix::process::Pid::from_child(self.processes.last().unwrap());
+        let signal = if pause { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// What the manager tells a server.
+    fn vars(&self, id: &str, build: &str) -> HashMap<&'static str, String> {
         let pki = self.dir.path().join("pki");
-        let (cert, key) = self.authority.issue(&tls_name, &[]).unwrap().write(&pki, id).unwrap();
+        let (cert, key) = self.authority.issue(&Role::World.tls_name(id), &[]).unwrap().write(&pki, id).unwrap();
         let text = |path: PathBuf| path.to_str().unwrap().to_owned();
-        let vars = HashMap::from([
+        HashMap::from([
             ("TIDEGATE_MANAGER", self.url.clone()),
             ("TIDEGATE_REALM", "eu-1".to_owned()),
             ("TIDEGATE_ENVIRONMENT", "eu-1-a".to_owned()),
             ("TIDEGATE_FLEET", "main".to_owned()),
             ("TIDEGATE_SERVER_ID", id.to_owned()),
-            ("TIDEGATE_BUILD", args.build.to_string()),
+            ("TIDEGATE_BUILD", build.to_owned()),
             ("TIDEGATE_LINK_LISTEN", "127.0.0.1:0".to_owned()),
             ("TIDEGATE_LINK_CA", text(pki.join("ca.pem"))),
             ("TIDEGATE_LINK_CERT", text(cert)),
@@ -143,17 +218,17 @@ impl Fleet {
             ("TIDEGATE_INSTANCE_KINDS", "dungeon".to_owned()),
             ("TIDEGATE_CAPACITY", "100".to_owned()),
             ("TIDEGATE_DATABASE", text(self.database())),
-        ]);
-        let lookup = |name: &str| vars.get(name).cloned();
-        let config = tidegate_world::Config::from_lookup(args.build.clone(), lookup).unwrap();
-        self.servers.push(tokio::spawn(world_server_stub::serve(config, args, self.shutdown.clone())));
+        ])
+    }
+
+    async fn link(&self, id: &str) -> Server {
         let desk = self.manager.desk.clone();
         let addr = until("the server serves", || desk.lock().unwrap().links.get(id).copied()).await;
-
+        let pki = self.dir.path().join("pki");
         let name = Role::Gateway.tls_name("gw-1");
         let (cert, key) = self.authority.issue(&name, &[]).unwrap().write(&pki, "gw-1").unwrap();
         let identity = Identity::load(&pki.join("ca.pem"), &cert, &key).unwrap();
-        Server::link(id, &identity, addr, &tls_name).await
+        Server::link(id, &identity, addr, &Role::World.tls_name(id)).await
     }
 
     pub(crate) fn direct(&self, server: &str, directive: Directive) {
@@ -180,7 +255,7 @@ impl Fleet {
 }
 
 /// Looks every few milliseconds until there is something.
-async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let waited = tokio::time::timeout(LONG, async {
         loop {
             if let Some(found) = look() {
@@ -206,7 +281,7 @@ impl Server {
             gateway_id: "gw-1".to_owned(),
             gateway_instance: vec![1; 16],
             realm: "eu-1".to_owned(),
-            lease_ms: 3_000,
+            lease_ms: LEASE_MS,
             stream: 0,
             streams: 0,
         };
@@ -287,7 +362,14 @@ impl Server {
     }
 
     pub(crate) fn act(&self, handle: u32, sequence: u64, kind: action::Kind) {
-        let action = Action { sequence, again: false, kind: Some(kind) };
+        self.send(handle, Action { sequence, again: false, kind: Some(kind) });
+    }
+
+    pub(crate) fn act_again(&self, handle: u32, sequence: u64, kind: action::Kind) {
+        self.send(handle, Action { sequence, again: true, kind: Some(kind) });
+    }
+
+    fn send(&self, handle: u32, action: Action) {
         self.sender.game(handle, &Bytes::from(action.encode_to_vec())).unwrap();
     }
 
@@ -311,7 +393,18 @@ impl Server {
         epoch: u64,
         place: Option<Place>,
     ) -> Result<Place, tidegate_proto::v1::AttachRefused> {
-        let attach = Attach { handle, identity: Some(identity(character)), epoch, place, cause: Cause::Login.into() };
+        self.attach_for(Cause::Login, handle, character, epoch, place).await
+    }
+
+    pub(crate) async fn attach_for(
+        &mut self,
+        cause: Cause,
+        handle: u32,
+        character: &str,
+        epoch: u64,
+        place: Option<Place>,
+    ) -> Result<Place, tidegate_proto::v1::AttachRefused> {
+        let attach = Attach { handle, identity: Some(identity(character)), epoch, place, cause: cause.into() };
         self.say(handle, ToWorld::Attach(attach));
         self.hear("the attach's answer", |message| match message {
             FromWorld::Attached(it) if it.handle == handle => Some(Ok(it.place.clone().unwrap())),

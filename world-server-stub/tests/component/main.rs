@@ -1,5 +1,6 @@
 //! Whole world servers over loopback, with a manager and a gateway in miniature: what the SDK and the game do together.
 
+mod crashes;
 mod harness;
 
 use harness::{Fleet, place};
@@ -11,9 +12,9 @@ use tidegate_proto::v1::world_report::Message as Report;
 use tidegate_proto::v1::world_to_gateway::Message as FromWorld;
 use tidegate_proto::v1::{Activate, Barrier, BarrierRelease, Leave, RefusalReason, Release, Thaw, TransferRefused};
 
-const ALL_THE_GOLD: u64 = 1_000_000_000;
+pub(crate) const ALL_THE_GOLD: u64 = 1_000_000_000;
 
-fn ping(text: &str) -> action::Kind {
+pub(crate) fn ping(text: &str) -> action::Kind {
     action::Kind::Ping(Ping { payload: text.into() })
 }
 
