@@ -198,22 +198,66 @@ async fn a_broken_link_parks_and_the_same_session_is_bound_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_parked_player_stays_parked_until_unparked() {
+async fn a_session_taken_up_again_is_in_play_whatever_it_was() {
     let mut bench = Bench::new().await;
     let (host, _keep) = bench.serving("s-1").await;
     let mut gateway = bench.gateway(&host, LEASE).await;
     gateway.roster().await;
     gateway.attached(1, &player(1), 3).await;
+    // On the same stream of the link, so that its answer shows that all before it was read.
+    gateway.attached(5, &player(2), 3).await;
     gateway.say(1, to_world::Message::Park(v1::Park { handle: 1 }));
     host.logged("park 0").await;
+    gateway.game(1, "not while parked");
+    gateway.frozen(5, 3).await;
+    let blob = v1::Frozen { digest: blake3::hash(b"").as_bytes().to_vec(), format: 1, ..v1::Frozen::default() };
+    gateway.prepare(3, &player(3), 8, &blob);
+    assert!(matches!(gateway.control().await, to_gateway::Message::Prepared(_)));
     gateway.sender.close(CloseCode::Internal, "test");
     let mut gateway = bench.gateway(&host, LEASE).await;
+    assert_eq!(gateway.roster().await.len(), 3);
+    for _ in 0..2 {
+        assert!(matches!(gateway.control().await, to_gateway::Message::WhoOwns(_)));
+    }
+    gateway.attached(11, &player(1), 3).await;
+    gateway.hears("not while parked").await;
+    gateway.attached(12, &player(2), 3).await;
+    gateway.game(12, "thawed");
+    gateway.hears("thawed").await;
+    gateway.attached(13, &player(3), 8).await;
+    gateway.hears("").await;
+    gateway.game(13, "activated");
+    gateway.hears("activated").await;
+    let log = host.log();
+    for line in ["unpark 0", "thaw 1", "activate 2 8"] {
+        assert!(log.iter().any(|have| have == line), "{line} is not in {log:?}");
+    }
+    assert_eq!(log.iter().filter(|line| line.starts_with("attach")).count(), 2, "nothing was loaded again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_lives_elsewhere_is_forgotten() {
+    let mut bench = Bench::new().await;
+    let (host, mut manager) = bench.serving("s-1").await;
+    let mut gateway = bench.gateway(&host, LEASE).await;
     gateway.roster().await;
-    gateway.attached(2, &player(1), 3).await;
-    gateway.game(2, "too early");
-    gateway.say(2, to_world::Message::Unpark(v1::Unpark { handle: 2 }));
-    gateway.hears("too early").await;
-    assert_eq!(host.log(), ["attach p1 3", "park 0", "unpark 0"]);
+    gateway.attached(1, &player(1), 3).await;
+    gateway.sender.close(CloseCode::Internal, "test");
+    host.logged("park 0").await;
+    let mut gateway = bench.gateway(&host, LEASE).await;
+    gateway.roster().await;
+    let owner = |epoch, server_id: &str| {
+        let (session_id, server_id) = (player(1).session_id, server_id.to_owned());
+        to_world::Message::Owner(v1::Owner { session_id, epoch, server_id, handle: 0 })
+    };
+    // Not known, here, or an older truth: nothing happens.
+    for message in [owner(0, ""), owner(3, "s-1"), owner(2, "s-2")] {
+        gateway.say(0, message);
+    }
+    gateway.say(0, owner(5, "s-2"));
+    host.logged("release 0").await;
+    manager.status("nobody", |status| status.players == 0).await;
+    assert_eq!(host.log(), ["attach p1 3", "park 0", "release 0"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

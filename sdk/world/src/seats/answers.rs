@@ -77,13 +77,13 @@ impl Seats {
         match after {
             Some(After::Leave(reason)) => self.ask(seat, Phase::Leaving, Request::Leave(reason), out),
             Some(After::Release) => self.end(seat, Some(Tell::Release), Said::Released, out),
-            Some(After::Thaw | After::Abort) | None => self.play(seat, Some(said), out),
+            Some(After::Thaw | After::Abort | After::Attached) | None => self.play(seat, Some(said), out),
         }
     }
 
     fn froze(&mut self, seat: Seat, frozen: Frozen, after: Option<After>, out: &mut Vec<Step>) {
         match after {
-            Some(After::Thaw) => {
+            Some(After::Thaw | After::Attached) => {
                 out.push(Step::Tell { seat, what: Tell::Thaw });
                 self.play(seat, Some(Said::Thawed), out);
             }
@@ -108,7 +108,7 @@ impl Seats {
 
     fn not_frozen(&mut self, seat: Seat, refusal: Refusal, after: Option<After>, out: &mut Vec<Step>) {
         match after {
-            Some(After::Thaw) => self.play(seat, Some(Said::Thawed), out),
+            Some(After::Thaw | After::Attached) => self.play(seat, Some(Said::Thawed), out),
             Some(After::Release) => self.end(seat, Some(Tell::Release), Said::Released, out),
             Some(After::Leave(reason)) => self.ask(seat, Phase::Leaving, Request::Leave(reason), out),
             Some(After::Abort) | None => {
@@ -119,6 +119,9 @@ impl Seats {
     }
 
     fn prepared(&mut self, seat: Seat, after: Option<After>, out: &mut Vec<Step>) {
+        if after == Some(After::Attached) {
+            return self.commit(seat, out);
+        }
         if after.is_some() {
             return self.end(seat, Some(Tell::Abort), instead(after, Said::Aborted), out);
         }
@@ -137,6 +140,7 @@ fn instead(after: Option<After>, said: Said) -> Said {
         Some(After::Release) => Said::Released,
         Some(After::Abort) => Said::Aborted,
         Some(After::Thaw) => Said::Thawed,
+        Some(After::Attached) => Said::AttachRefused(Refusal::Unknown),
         None => said,
     }
 }

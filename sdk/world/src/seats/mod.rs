@@ -131,6 +131,8 @@ enum After {
     Thaw,
     Release,
     Abort,
+    /// The session was taken up again: what was frozen or prepared is to be in play.
+    Attached,
     Leave(LeaveReason),
 }
 
@@ -150,6 +152,8 @@ struct Slot {
     turn: u64,
     place: Option<Place>,
     zone: Option<ZoneId>,
+    /// An `Attach` took the session up again; it is answered as soon as the player is in play.
+    attached_again: bool,
     /// The world wants the session ended; told once there is a link.
     eject: Option<String>,
 }
@@ -454,8 +458,11 @@ impl Seats {
         if let Some(slot) = self.slot_mut(seat) {
             slot.phase = Phase::Playing;
             slot.after = None;
-            if let (Some(at), Some(what)) = (slot.at, said) {
-                out.push(Step::Say { at, what });
+            let attached = Said::Attached { epoch: slot.epoch, place: slot.place.clone() };
+            let said = if std::mem::take(&mut slot.attached_again) { Some(attached) } else { said };
+            if let Some(at) = slot.at {
+                out.extend(said.map(|what| Step::Say { at, what }));
+                out.extend(slot.eject.take().map(|reason| Step::Say { at, what: Said::Eject(reason) }));
             }
         }
         self.settle(seat, out);

@@ -68,35 +68,50 @@ impl Seats {
         self.ask(seat, Phase::Attaching, Request::Attach(arrival), out);
     }
 
-    /// The gateway knows this very session at this very epoch: the handle changes, nothing else.
+    /// The gateway knows this very session at this very epoch, and that it is at home here: it is taken up again under the
+    /// new handle, in play, with nothing loaded. Frozen is thawed, prepared is activated, parked is unparked.
     fn rebind(&mut self, seat: Seat, at: At, out: &mut Vec<Step>) {
         let here = self.seat_at(at);
         if here.is_some_and(|other| other != seat) || at.1 > MAX_HANDLE {
             return out.push(Step::Say { at, what: Said::AttachRefused(Refusal::Unknown) });
         }
-        let Some(slot) = self.slot(seat) else { return };
+        let Some(slot) = self.slot_mut(seat) else { return };
         match slot.phase {
             Phase::Leaving | Phase::Gone(_) => {
-                out.push(Step::Say { at, what: Said::AttachRefused(Refusal::NotReady) });
+                return out.push(Step::Say { at, what: Said::AttachRefused(Refusal::NotReady) });
             }
-            // Answered when the world has answered.
-            Phase::Attaching => self.bind(seat, at),
-            Phase::Playing
+            Phase::Attaching
+            | Phase::Playing
             | Phase::Freezing
             | Phase::Frozen(_)
             | Phase::Preparing
             | Phase::Prepared
-            | Phase::Activating => {
-                let what = Said::Attached { epoch: slot.epoch, place: slot.place.clone() };
-                self.bind(seat, at);
-                out.push(Step::Say { at, what });
-                if let Some(reason) = self.slot_mut(seat).and_then(|slot| slot.eject.take()) {
-                    out.push(Step::Say { at, what: Said::Eject(reason) });
-                }
-                self.settle(seat, out);
-                out.push(Step::Flush(seat));
-            }
+            | Phase::Activating => {}
         }
+        slot.detached = false;
+        slot.attached_again = true;
+        self.bind(seat, at);
+        let Some(slot) = self.slot_mut(seat) else { return };
+        match slot.phase {
+            // Answered when the world has answered, whatever else was asked for on the link that is gone.
+            Phase::Attaching | Phase::Activating => slot.after = None,
+            Phase::Freezing | Phase::Preparing => slot.after = Some(After::Attached),
+            Phase::Playing => self.play(seat, None, out),
+            Phase::Frozen(_) => {
+                out.push(Step::Tell { seat, what: Tell::Thaw });
+                self.play(seat, None, out);
+            }
+            Phase::Prepared => self.commit(seat, out),
+            Phase::Leaving | Phase::Gone(_) => {}
+        }
+    }
+
+    /// A prepared player is at home here from now on, whatever the world answers.
+    pub(super) fn commit(&mut self, seat: Seat, out: &mut Vec<Step>) {
+        let Some(slot) = self.slot(seat) else { return };
+        let (player, epoch) = (slot.who.player.clone(), slot.epoch);
+        self.epochs.raise(&player, epoch);
+        self.ask(seat, Phase::Activating, Request::Activate(epoch), out);
     }
 
     pub(crate) fn park(&mut self, at: At, detached: bool, out: &mut Vec<Step>) {
@@ -225,12 +240,7 @@ impl Seats {
             return refuse(out);
         };
         match (&slot.phase, &slot.place) {
-            (Phase::Prepared, _) => {
-                let player = slot.who.player.clone();
-                // Committed: from here on this epoch is lived, whatever the world answers.
-                self.epochs.raise(&player, epoch);
-                self.ask(seat, Phase::Activating, Request::Activate(epoch), out);
-            }
+            (Phase::Prepared, _) => self.commit(seat, out),
             (Phase::Activating, _) => slot.asked = Some(at),
             (Phase::Playing, Some(place)) => {
                 let what = Said::Activated { epoch, place: place.clone() };
@@ -261,38 +271,33 @@ impl Seats {
         }
     }
 
-    /// A gateway's answer to "who owns": the home has `epoch` (0: not known there), here if `mine`, under `at`.
+    /// A gateway's word on who owns a session: its home has `epoch` (0: not known there), and is here if `mine`, then under
+    /// `at` (handle 0: the gateway has no handle for it yet).
     pub(crate) fn owner(&mut self, at: At, session: SessionId, epoch: Epoch, mine: bool, out: &mut Vec<Step>) {
-        let found = self.occupied().find(|(_, slot)| slot.who.session == session && slot.at.is_none());
-        let Some((seat, slot)) = found else { return };
-        let same = mine && epoch == slot.epoch;
-        let free = !self.is_taken(at);
-        match slot.phase {
-            _ if epoch == Epoch(0) => {}
-            Phase::Frozen(_) if same && free => {
-                self.bind(seat, at);
-                out.push(Step::Tell { seat, what: Tell::Thaw });
-                self.play(seat, Some(Said::Thawed), out);
+        let found = self.occupied().find(|(_, slot)| slot.who.session == session);
+        let Some((seat, slot)) = found.filter(|_| epoch != Epoch(0)) else { return };
+        if !mine {
+            let inert = matches!(slot.phase, Phase::Preparing | Phase::Prepared);
+            if inert || epoch > slot.epoch {
+                self.fence(seat, out);
             }
-            Phase::Frozen(_) if epoch > slot.epoch => {
-                out.push(Step::Tell { seat, what: Tell::Release });
-                self.vacate(seat, out);
+        } else if epoch == slot.epoch && slot.at.is_none() && at.1 != 0 && !self.is_taken(at) {
+            match slot.phase {
+                Phase::Frozen(_) => {
+                    self.bind(seat, at);
+                    out.push(Step::Tell { seat, what: Tell::Thaw });
+                    self.play(seat, Some(Said::Thawed), out);
+                }
+                Phase::Prepared => self.bind(seat, at),
+                // Nothing that this answer could decide.
+                Phase::Attaching
+                | Phase::Playing
+                | Phase::Freezing
+                | Phase::Preparing
+                | Phase::Activating
+                | Phase::Leaving
+                | Phase::Gone(_) => {}
             }
-            Phase::Prepared if same && free => self.bind(seat, at),
-            Phase::Prepared if !same => {
-                out.push(Step::Tell { seat, what: Tell::Abort });
-                self.vacate(seat, out);
-            }
-            // Nothing that this answer could decide.
-            Phase::Frozen(_)
-            | Phase::Prepared
-            | Phase::Attaching
-            | Phase::Playing
-            | Phase::Freezing
-            | Phase::Preparing
-            | Phase::Activating
-            | Phase::Leaving
-            | Phase::Gone(_) => {}
         }
     }
 
@@ -358,6 +363,7 @@ fn slot(who: Who, epoch: Epoch, phase: Phase) -> Slot {
         turn: 0,
         place: None,
         zone: None,
+        attached_again: false,
         eject: None,
     }
 }
