@@ -26,7 +26,7 @@ use crate::telemetry::LogFormat;
 /// out, leave an instance or change zone; the fleet-manager watches blue drain, moves the last ones over, and prepares the
 /// next green. Begin with `tidegate demo`.
 #[derive(Debug, Parser)]
-#[command(name = "tidegate", version, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "tidegate", version, arg_required_else_help = true)]
 #[command(after_help = "Exit codes: 0 ok, 1 failure, 2 usage, 4 refused, 5 timed out (still running), 6 not found, \
 7 conflict, 8 unauthorised, 9 rolled back.\nLogs go to stderr; TIDEGATE_LOG is their filter (for example debug).")]
 struct Cli {
