@@ -87,7 +87,8 @@ impl Game {
         player.home_open = true;
         player.acted_at = now;
         player.active_at = now;
-        player.save_at = now + every * (seat % SAVE_SLOTS) / SAVE_SLOTS;
+        // Between half a period and a whole one.
+        player.save_at = now + every / 2 + every / 2 * (seat % SAVE_SLOTS) / SAVE_SLOTS;
         let (name, place) = (player.who.character.clone(), player.place.clone());
         self.by_name.insert(name, seat);
         self.areas.enter(&place, seat);
