@@ -41,7 +41,7 @@ pub(crate) fn write(path: &Path, kind: &str, key: &[u8], secrecy: Secrecy) -> Re
     fs::rename(&fresh, path).map_err(|source| io(path, "write", source))
 }
 
-/// As [`write`], but leaves an existing file alone: of several processes that start at once, the first wins.
+/// As [`write()`], but leaves an existing file alone: of several processes that start at once, the first wins.
 pub(crate) fn write_if_absent(path: &Path, kind: &str, key: &[u8]) -> Result<(), KeyError> {
     let fresh = beside(path);
     write_new(&fresh, kind, key, Secrecy::Secret)?;
