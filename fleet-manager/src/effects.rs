@@ -145,7 +145,12 @@ impl Executor {
         };
         let results = self.surroundings.gateways.command(&command);
         if results.sent < sessions.len() {
-            tracing::debug!(command_id = command.command_id, sent = results.sent, of = sessions.len(), "not all were reached");
+            tracing::debug!(
+                command_id = command.command_id,
+                sent = results.sent,
+                of = sessions.len(),
+                "not all were reached"
+            );
         }
     }
 
@@ -201,10 +206,10 @@ async fn ensure(surroundings: &Surroundings, realm: &RealmId, wanted: &ServersWa
         capacity: fleet.capacity,
         environment: fleet.environment.clone(),
     });
-    let assets = wanted.build.assets_digest.map(|digest| Assets {
-        path: assets::path_of(&surroundings.data_dir, &digest),
-        digest,
-    });
+    let assets = wanted
+        .build
+        .assets_digest
+        .map(|digest| Assets { path: assets::path_of(&surroundings.data_dir, &digest), digest });
     let servers = EnvironmentServers {
         environment: wanted.environment.clone(),
         realm: realm.clone(),
@@ -235,9 +240,8 @@ async fn run_smoke(
     environment: EnvironmentId,
     attempt: u32,
 ) -> Option<Event> {
-    let view = surroundings.servers.view();
-    let view = Arc::clone(&view.borrow());
-    let servers: Vec<_> = view.servers.values().filter(|s| s.environment == environment).cloned().collect();
+    // They were told to serve a moment ago; after a restart of the manager they have yet to register again.
+    let servers = surroundings.servers.when_complete(&environment, SMOKE / 2).await;
     let Some(build) = servers.first().map(|s| s.build_expected.clone()) else {
         let check = Check { name: "servers".into(), ok: false, warning: false, why: "there are none".into() };
         return Some(Event::SmokeDone { environment, attempt, checks: vec![check] });

@@ -47,17 +47,8 @@ pub enum Kind {
 
 impl Refusal {
     /// A refusal by the state of things.
-    pub fn precondition(
-        reason: impl Into<String>,
-        message: impl Into<String>,
-        what_to_do: impl Into<String>,
-    ) -> Self {
-        Self {
-            reason: reason.into(),
-            message: message.into(),
-            what_to_do: what_to_do.into(),
-            kind: Kind::Precondition,
-        }
+    pub fn precondition(reason: impl Into<String>, message: impl Into<String>, what_to_do: impl Into<String>) -> Self {
+        Self { reason: reason.into(), message: message.into(), what_to_do: what_to_do.into(), kind: Kind::Precondition }
     }
 }
 
@@ -215,8 +206,11 @@ impl From<Error> for Status {
 }
 
 fn info<const N: usize>(reason: &str, metadata: [(&str, String); N]) -> ErrorDetails {
-    let metadata: HashMap<String, String> =
-        metadata.into_iter().filter(|(_, value)| !value.is_empty()).map(|(key, value)| (key.to_owned(), value)).collect();
+    let metadata: HashMap<String, String> = metadata
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect();
     ErrorDetails::with_error_info(reason, DOMAIN, metadata)
 }
 

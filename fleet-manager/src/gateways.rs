@@ -391,7 +391,8 @@ impl Gateways {
     #[must_use]
     pub fn expire(&self) -> Vec<GatewayId> {
         let mut state = self.lock();
-        let silent = state.gateways.iter().filter(|(_, g)| g.stream.is_none() && g.last_seen.elapsed() >= self.forget_after);
+        let silent =
+            state.gateways.iter().filter(|(_, g)| g.stream.is_none() && g.last_seen.elapsed() >= self.forget_after);
         let gone: Vec<GatewayId> = silent.map(|(id, _)| id.clone()).collect();
         for id in &gone {
             state.gateways.remove(id);
@@ -538,7 +539,8 @@ mod tests {
     #[test]
     fn a_remembered_gateway_is_waited_for() {
         let known = Remembered { id: "gw-1".parse().unwrap(), directory: "embedded".into() };
-        let gateways = Gateways::new(Sessions::default(), Duration::from_secs(60), Duration::from_secs(60), vec![known]);
+        let gateways =
+            Gateways::new(Sessions::default(), Duration::from_secs(60), Duration::from_secs(60), vec![known]);
         assert_eq!(gateways.missing(&realm(), 1).len(), 1);
         assert!(!gateways.observe(&realm())[0].complete);
         assert!(matches!(gateways.open(hello("gw-2", "embedded")), Err(Refused::SecondEmbedded { .. })));

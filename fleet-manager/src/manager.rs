@@ -137,7 +137,12 @@ impl Manager {
         self.find("snapshot", id, |realm| realm.rows.snapshots.get_key_value(id).map(|(id, _)| id.clone()))
     }
 
-    fn find<T>(&self, kind: &'static str, id: &str, find: impl Fn(&Realm) -> Option<T>) -> Result<(RealmHandle, T), Error> {
+    fn find<T>(
+        &self,
+        kind: &'static str,
+        id: &str,
+        find: impl Fn(&Realm) -> Option<T>,
+    ) -> Result<(RealmHandle, T), Error> {
         let found = self.list().into_iter().find_map(|realm| find(&realm.realm()).map(|found| (realm, found)));
         found.ok_or_else(|| Error::not_found(kind, id))
     }

@@ -92,7 +92,10 @@ fn gateways(page: &mut Page, gateways: &[v1::Gateway], unknown: usize) {
     page.gauge("tidegate_gateways_unknown", "Gateways whose full list of sessions has not arrived.");
     page.value("tidegate_gateways_unknown", &[], unknown as f64);
     page.counter("tidegate_handovers_completed_total", "Hand-overs that completed, as the gateways count them.");
-    page.counter("tidegate_handovers_kept_in_place_total", "Hand-overs that failed and left the player where they were.");
+    page.counter(
+        "tidegate_handovers_kept_in_place_total",
+        "Hand-overs that failed and left the player where they were.",
+    );
     for gateway in gateways {
         let labels = [("gateway", gateway.id.as_str())];
         page.value("tidegate_handovers_completed_total", &labels, gateway.handovers_completed as f64);

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use fleet_core::Realm;
 use fleet_core::drain::Departure;
 use fleet_core::environment::{Environment, PhaseKind};
 use fleet_core::observe::{
     Assets, Departed, EnvironmentObservation, GatewayObservation, OccupancyReport, ServerObservation, ServerReport,
     ServerState, SessionObservation,
 };
-use fleet_core::Realm;
 use tidegate_proto::v1;
 use tidegate_types::{Cause, Generation, PartyId, ServerId, SessionId, Timestamp, ZoneId};
 
@@ -46,11 +46,9 @@ fn server(environment: &Environment, server: &ServerView) -> ServerObservation {
     };
     let report = match server.occupancy {
         Occupancy::Unknown => None,
-        Occupancy::Empty | Occupancy::Occupied(_) => Some(ServerReport {
-            players: server.players,
-            parked: server.parked,
-            in_handover: server.in_handover,
-        }),
+        Occupancy::Empty | Occupancy::Occupied(_) => {
+            Some(ServerReport { players: server.players, parked: server.parked, in_handover: server.in_handover })
+        }
     };
     ServerObservation {
         id: server.id.clone(),
@@ -117,10 +115,7 @@ fn departed(departed: sessions::Departed) -> Departed {
         "logout" => Departure::Logout,
         "grace_over" => Departure::GraceOver,
         "kicked" => Departure::Kicked,
-        word => Cause::ALL
-            .into_iter()
-            .find(|cause| cause.as_str() == word)
-            .map_or(Departure::Other, Departure::Moved),
+        word => Cause::ALL.into_iter().find(|cause| cause.as_str() == word).map_or(Departure::Other, Departure::Moved),
     };
     Departed { environment: departed.environment, at: departed.at, how }
 }

@@ -236,7 +236,14 @@ impl RealmActor {
     fn commit_of(&self, next: &Realm, outcomes: &[Outcome], who: &str, request_id: &str, now: Timestamp) -> Commit {
         let changes: std::collections::BTreeSet<_> = outcomes.iter().flat_map(|o| &o.changes).collect();
         let audit = outcomes.iter().flat_map(|o| &o.audit).map(|entry| {
-            tracing::info!(what = entry.what, subject = entry.subject, before = entry.before, after = entry.after, why = entry.why, "changed");
+            tracing::info!(
+                what = entry.what,
+                subject = entry.subject,
+                before = entry.before,
+                after = entry.after,
+                why = entry.why,
+                "changed"
+            );
             AuditRow {
                 sequence: 0,
                 at_ms: now.0,

@@ -105,8 +105,7 @@ impl Service {
             .map_err(|e| ServiceError::Config { key: "snapshot_store", problem: chain(&e) })?;
         let identity = pki.manager_identity().clone();
         let stop_within = Duration::from_millis(config.servers.stop_within_ms);
-        let options =
-            Options { data_dir: data_dir.clone(), manager_url: url(address), config: config.servers.clone() };
+        let options = Options { data_dir: data_dir.clone(), manager_url: url(address), config: config.servers.clone() };
         let (servers, supervisor) = Servers::new(options, pki).map_err(|e| data(&data_dir, &e))?;
 
         let sessions = Sessions::default();
@@ -257,7 +256,8 @@ fn open_folder(folder: &Path) -> Result<PathBuf, ServiceError> {
 fn lock(data_dir: &Path) -> Result<File, ServiceError> {
     let path = data_dir.join("manager.lock");
     let wrong = |problem: String| ServiceError::Data { path: path.clone(), problem };
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(|e| wrong(e.to_string()))?;
+    let file =
+        File::options().create(true).truncate(false).write(true).open(&path).map_err(|e| wrong(e.to_string()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(wrong("another fleet-manager uses this folder".to_owned())),

@@ -1,7 +1,7 @@
 //! Environments, fleets and servers.
 
-use fleet_core::environment::{Environment, Fleet, Label, PhaseKind};
 use fleet_core::Realm;
+use fleet_core::environment::{Environment, Fleet, Label, PhaseKind};
 use tidegate_proto::convert::{self, BadField};
 use tidegate_proto::v1;
 use tidegate_types::{EnvironmentId, ZoneId};
@@ -71,7 +71,8 @@ pub fn message(realm: &Realm, environment: &Environment, view: &ServersView) -> 
         from_snapshot: environment.source.snapshot().map(ToString::to_string).unwrap_or_default(),
         created_ms: environment.created.0,
         generation: environment.generation.0,
-        accepting: realm.rows.routing.frozen.is_none() && realm.rows.routing.accepting.as_ref() == Some(&environment.id),
+        accepting: realm.rows.routing.frozen.is_none()
+            && realm.rows.routing.accepting.as_ref() == Some(&environment.id),
     }
 }
 

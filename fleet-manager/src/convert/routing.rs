@@ -61,15 +61,11 @@ pub fn flip(flip: &FlipRecord) -> Option<v1::FlipResponse> {
     };
     match &flip.state {
         FlipState::Awaiting { .. } => None,
-        FlipState::Confirmed { at, confirm_us } => Some(v1::FlipResponse {
-            confirmed: true,
-            confirm_us: *confirm_us,
-            confirmed_at_ms: at.0,
-            ..begun
-        }),
-        FlipState::Unconfirmed { missing, .. } => Some(v1::FlipResponse {
-            unconfirmed_gateways: missing.iter().map(ToString::to_string).collect(),
-            ..begun
-        }),
+        FlipState::Confirmed { at, confirm_us } => {
+            Some(v1::FlipResponse { confirmed: true, confirm_us: *confirm_us, confirmed_at_ms: at.0, ..begun })
+        }
+        FlipState::Unconfirmed { missing, .. } => {
+            Some(v1::FlipResponse { unconfirmed_gateways: missing.iter().map(ToString::to_string).collect(), ..begun })
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! `AuditService`.
 
+use tidegate_proto::convert::BadField;
 use tidegate_proto::v1;
 use tidegate_proto::v1::audit_service_server::AuditService;
-use tidegate_proto::convert::BadField;
 use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -67,7 +67,8 @@ impl Api {
         let mut announced = store.watch_audit();
         let mut after = request.after_sequence;
         loop {
-            let query = AuditQuery { realm: request.realm.clone(), after: Some(after), limit: BATCH, ..AuditQuery::default() };
+            let query =
+                AuditQuery { realm: request.realm.clone(), after: Some(after), limit: BATCH, ..AuditQuery::default() };
             let records = store.audit(query).await?;
             let full = records.len() >= BATCH as usize;
             for record in records {

@@ -9,8 +9,8 @@ use fleet_core::input::CloneCommand;
 use fleet_core::snapshot::SnapshotState;
 use fleet_core::{Command, Realm, Reply};
 use prost::Message as _;
-use tidegate_proto::v1::environment_service_server::EnvironmentService;
 use tidegate_proto::v1;
+use tidegate_proto::v1::environment_service_server::EnvironmentService;
 use tidegate_types::{EnvironmentId, SnapshotId};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -96,11 +96,8 @@ impl EnvironmentService for Api {
         let request = request.into_inner();
         let (realm, environment) = self.manager.of_environment(&request.id)?;
         let snapshot = self.manager.snapshot_id()?;
-        let command = Command::Snapshot {
-            environment,
-            snapshot,
-            if_generation: convert::if_generation(request.if_generation),
-        };
+        let command =
+            Command::Snapshot { environment, snapshot, if_generation: convert::if_generation(request.if_generation) };
         let id = pending.id.clone();
         let first = async |pending: Pending| {
             let render = Box::new(|realm: &Realm, reply: &Reply| (snapshot_of(realm, reply).encode_to_vec(), false));
@@ -231,7 +228,9 @@ impl Api {
         let row = realm.rows.snapshots.get(&id).ok_or_else(|| Error::not_found("snapshot", &id))?;
         if let SnapshotState::Failed { reason, .. } = &row.state {
             let message = format!("snapshot {id} could not be taken: {reason}");
-            return Err(Refusal::precondition("SNAPSHOT_FAILED", message, "remove the cause and take another one").into());
+            return Err(
+                Refusal::precondition("SNAPSHOT_FAILED", message, "remove the cause and take another one").into()
+            );
         }
         let answer = convert::snapshot::message(&realm.rows.id, row);
         requests::finish(&self.manager.surroundings().store, request, &answer).await?;

@@ -5,9 +5,9 @@ use std::time::Duration;
 use fleet_core::input::StartRollout;
 use fleet_core::rollout::RolloutSpec;
 use fleet_core::{Command, Realm, Reply};
+use tidegate_proto::convert::BadField;
 use tidegate_proto::v1;
 use tidegate_proto::v1::rollout_service_server::RolloutService;
-use tidegate_proto::convert::BadField;
 use tidegate_types::RolloutId;
 use tonic::{Request, Response, Status};
 

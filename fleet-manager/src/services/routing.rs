@@ -163,12 +163,7 @@ impl Api {
     }
 
     /// For a table that is no flip (a freeze): waits for the acknowledgements themselves.
-    async fn acknowledged(
-        &self,
-        realm: &RealmHandle,
-        begun: v1::FlipResponse,
-        confirm: Duration,
-    ) -> v1::FlipResponse {
+    async fn acknowledged(&self, realm: &RealmHandle, begun: v1::FlipResponse, confirm: Duration) -> v1::FlipResponse {
         let gateways = &self.manager.surroundings().gateways;
         let started = std::time::Instant::now();
         let mut changed = gateways.changed();

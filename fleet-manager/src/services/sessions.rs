@@ -42,7 +42,9 @@ impl SessionService for Api {
         let filter = request.filter.unwrap_or_default();
         let token = request.page.map(|page| page.page_token).filter(|token| !token.is_empty());
         let after = token
-            .map(|token| token.parse::<SessionId>().map_err(|_| BadField::new("page.page_token", "is none that was given")))
+            .map(|token| {
+                token.parse::<SessionId>().map_err(|_| BadField::new("page.page_token", "is none that was given"))
+            })
             .transpose()
             .map_err(Error::from)?;
         let sessions = &self.manager.surroundings().sessions;
@@ -271,15 +273,17 @@ impl Api {
         }
         let Ok((realm, id)) = self.manager.of_environment(&row.environment_id) else { return lines };
         let realm = realm.realm();
-        let holder = realm.explain_drain(&id, now()).and_then(|explained| {
-            explained.holders.into_iter().find(|h| h.session.to_vec() == row.session_id)
-        });
+        let holder = realm
+            .explain_drain(&id, now())
+            .and_then(|explained| explained.holders.into_iter().find(|h| h.session.to_vec() == row.session_id));
         match holder {
             Some(holder) => lines.push(format!("its environment drains; it leaves {}", holder.will_leave)),
             None if realm.rows.routing.accepting.as_ref() == Some(&id) => {
                 lines.push("its environment is the accepting one; nothing makes it leave".to_owned());
             }
-            None => lines.push("its environment takes no new sessions; it leaves at a boundary that the policy allows".to_owned()),
+            None => lines.push(
+                "its environment takes no new sessions; it leaves at a boundary that the policy allows".to_owned(),
+            ),
         }
         if pin.until_ms != 0 {
             lines.push(format!("it leaves within {} s at the latest", (pin.until_ms - now().0).max(0) / 1000));

@@ -73,7 +73,9 @@ impl SnapshotService for Api {
         let render = |_: &Realm, reply: &Reply| {
             let environment_id = match reply {
                 Reply::Environment(id) => id.to_string(),
-                Reply::Done | Reply::Flip(_) | Reply::Drain(_) | Reply::Rollout(_) | Reply::Snapshot(_) => String::new(),
+                Reply::Done | Reply::Flip(_) | Reply::Drain(_) | Reply::Rollout(_) | Reply::Snapshot(_) => {
+                    String::new()
+                }
             };
             v1::RestoreSnapshotResponse { environment_id }
         };

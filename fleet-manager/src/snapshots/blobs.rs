@@ -48,7 +48,7 @@ impl Target<'_> {
                 }
                 Ok(())
             }
-            Self::File(file, path) => file.write_all(piece).await.map_err(io_at(*path)),
+            Self::File(file, path) => file.write_all(piece).await.map_err(io_at(path)),
         }
     }
 }
