@@ -47,7 +47,7 @@ pub enum Change {
 /// One record of a state change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEntry {
-    /// `None`: whoever sent the command (for events: "manager"). Else "rollout:<id>".
+    /// `None`: whoever sent the command (for events: "manager"). Else `rollout:<id>`.
     pub who: Option<String>,
     /// For example "flip", "environment.phase", "rollout.step".
     pub what: &'static str,

@@ -1,7 +1,7 @@
 //! One realm: the aggregate that every decision goes through.
 //!
 //! [`Realm::handle`] is the only way in. A command is checked first and changes nothing when it is refused; then it, or an
-//! event, changes rows; then everything that follows by itself is done ([`Realm::settle`]): drains and rollouts go on,
+//! event, changes rows; then everything that follows by itself is done (`settle`): drains and rollouts go on,
 //! spare environments retire, and if the routing table has become another one it gets the next generation.
 
 use std::collections::BTreeMap;

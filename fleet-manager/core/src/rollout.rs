@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Each step is a reconciler, one file each under `rollout/`: it looks at the rows, brings about what is missing, and says
-//! whether it is done, waits or failed ([`Progress`]). What it brings about is written before it is performed, so a step can
+//! whether it is done, waits or failed (`Progress`). What it brings about is written before it is performed, so a step can
 //! be asked again at any time, after a crash too: the same rows give the same answer.
 //!
 //! **A second rollout** may start once the first has flipped. When it flips too, the first is *superseded*: its green now

@@ -8,3 +8,4 @@ mod properties;
 mod refusals;
 mod rollback;
 mod second_rollout;
+mod views;

@@ -9,7 +9,7 @@ use tidegate_types::{EnvironmentId, RolloutId};
 use super::main_path::living_world;
 use crate::environment::PhaseKind;
 use crate::input::Command;
-use crate::model::{Run, build, create, green_start, policy};
+use crate::model::{Crash, Run, build, create, green_start, policy};
 use crate::rollback::Choice;
 use crate::rollout::RolloutState;
 
@@ -33,6 +33,7 @@ enum Deed {
     Snapshot(u8),
     Retire(u8),
     Crash,
+    CrashWithin(u8, u8),
     CutOff(u8),
     Faults(u8),
     Calm,
@@ -57,6 +58,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         1 => any::<u8>().prop_map(Deed::Snapshot),
         1 => any::<u8>().prop_map(Deed::Retire),
         2 => Just(Deed::Crash),
+        2 => any::<(u8, u8)>().prop_map(|(at, how)| Deed::CrashWithin(at, how)),
         1 => any::<u8>().prop_map(Deed::CutOff),
         1 => any::<u8>().prop_map(Deed::Faults),
         1 => Just(Deed::Calm),
@@ -81,7 +83,7 @@ fn choice(n: u8) -> Choice {
 }
 
 fn release(n: u8) -> crate::BuildInfo {
-    build(&format!("2.{n}.0"), if n % 3 == 0 { &[1, 2] } else { &[2, 1] })
+    build(&format!("2.{n}.0"), if n.is_multiple_of(3) { &[1, 2] } else { &[2, 1] })
 }
 
 /// The command of a deed; `None`: it is not a command, or there is nothing to do it to.
@@ -117,7 +119,9 @@ fn command(run: &Run, deed: &Deed) -> Option<Command> {
             if_generation,
         },
         Deed::Retire(n) => Command::Retire { environment: environment(run, *n)?, if_generation },
-        Deed::Wait(_) | Deed::Crash | Deed::CutOff(_) | Deed::Faults(_) | Deed::Calm => return None,
+        Deed::Wait(_) | Deed::Crash | Deed::CrashWithin(..) | Deed::CutOff(_) | Deed::Faults(_) | Deed::Calm => {
+            return None;
+        }
     })
 }
 
@@ -129,6 +133,14 @@ fn perform(run: &mut Run, deed: &Deed) {
     match deed {
         Deed::Wait(ticks) => (0..*ticks).for_each(|_| run.tick()),
         Deed::Crash => run.crash(),
+        Deed::CrashWithin(at, how) => {
+            let crash = match how % 3 {
+                0 => Crash::BeforeWrite,
+                1 => Crash::BeforeEffects,
+                _ => Crash::AfterEffects(1),
+            };
+            run.crash_at = Some((run.outcomes + 1 + u64::from(at % 8), crash));
+        }
         Deed::CutOff(n) => run.world.cut_off(usize::from(*n) % 2, run.now + Duration::from_millis(u64::from(*n) * 100)),
         Deed::Faults(n) => {
             let faults = &mut run.world.faults;
