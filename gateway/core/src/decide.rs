@@ -293,6 +293,8 @@ pub struct CrashAsk<'a> {
     pub environment: &'a EnvironmentId,
     /// Where in the world it was; `None` lets the save say it.
     pub place: Option<&'a Place>,
+    /// The server that is likely to have it, as long as its place is not known.
+    pub prefer: Option<ServerKey>,
     /// Servers that refused this session just now.
     pub avoid: &'a [ServerKey],
 }
@@ -303,6 +305,13 @@ pub fn decide_crash(table: &RealmTable, seats: &impl Seats, ask: &CrashAsk<'_>) 
     let Some(environment) = table.environment(ask.environment).or_else(|| table.accepting()) else {
         return Decision::Hold(HoldReason::HomeLost);
     };
+    let likely = ask.prefer.filter(|key| ask.place.is_none() && !ask.avoid.contains(key)).and_then(|key| {
+        let is_it = |s: &&Server| s.ready && seats.occupancy(&s.id).is_some_and(|o| o.key == key && o.players < s.capacity);
+        environment.servers.iter().find(is_it).map(|server| (server, key))
+    });
+    if let Some(seat) = likely {
+        return Decision::Route(permit(table, environment, seat, None, Cause::Crash, false));
+    }
     match pick(table, environment, seats, ask.place, 1, ask.avoid) {
         Ok(seat) => Decision::Route(permit(table, environment, seat, ask.place, Cause::Crash, false)),
         Err(_) => Decision::Hold(HoldReason::HomeLost),

@@ -51,6 +51,8 @@ pub(crate) struct Session {
     pub(crate) resuming: bool,
     /// The present connection lacks frames that are gone.
     pub(crate) gap: bool,
+    /// The server in whose roster it was found.
+    pub(crate) leftover: Option<ServerKey>,
     /// Since when the player has had no home that answers; for `Moved.gap_us`.
     pub(crate) homeless: Option<Mono>,
     /// The frames on their way.

@@ -91,6 +91,7 @@ impl Core {
             parked: false,
             in_play: false,
             adopted: false,
+            leftover: None,
             resuming: false,
             gap: false,
             homeless: Some(cx.now.mono),
@@ -302,6 +303,7 @@ impl Core {
         session.parked = false;
         session.state = State::Playing { seat, thawing: false };
         self.set_step(key, None);
+        self.disown_leftover(key, seat.server, cx);
         let cause = was_in_play.then_some(cause);
         self.arrived(key, seat, place, cause, cx);
     }

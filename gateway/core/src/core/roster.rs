@@ -10,7 +10,7 @@ use super::{Core, Cx, Warm};
 use crate::directory::{DirectoryOp, Home};
 use crate::handover::Seat;
 use crate::key::{ServerKey, SessionKey};
-use crate::message::{Pin, Place, Resident, ToWorld, Who};
+use crate::message::{Pin, Resident, ToWorld, Who};
 use crate::session::{Search, State};
 
 impl Core {
@@ -145,33 +145,40 @@ impl Core {
         Pin { environment: environment.unwrap_or_else(unknown), since: cx.now.wall, cause: Cause::Login, until: None }
     }
 
-    /// Several servers may hold leftovers of one player: the one that played it last is its home.
+    /// Several servers may hold leftovers of one player.
     pub(super) fn adopt_found(&mut self, found: Vec<(ServerKey, Resident)>, cx: &mut Cx<'_>) {
         let mut by_who: BTreeMap<Who, Vec<(ServerKey, Resident)>> = BTreeMap::new();
         for (server, resident) in found {
             by_who.entry(resident.who.clone()).or_default().push((server, resident));
         }
         for (_, mut residents) in by_who {
-            // Held inert counts least; then the highest epoch; then the one that is not frozen.
-            residents.sort_by_key(|(_, r)| (r.prepared, std::cmp::Reverse(r.epoch), r.frozen));
-            for (server, resident) in residents {
-                if let Some(instance) = self.servers.ready_instance(server) {
-                    self.reconcile(server, instance, resident, cx);
+            // The one that played it last comes first: held inert counts least; then the highest epoch.
+            residents.sort_by_key(|(_, r)| (r.prepared, std::cmp::Reverse(r.epoch)));
+            let highest = residents.iter().map(|(_, r)| r.epoch).max().unwrap_or_default();
+            for (server, mut resident) in residents {
+                let Some(instance) = self.servers.ready_instance(server) else { continue };
+                if !self.by_who.contains_key(&resident.who) {
+                    resident.epoch = highest;
                 }
+                self.reconcile(server, instance, resident, cx);
             }
         }
     }
 
     /// A player whom this gateway does not know: a session that lost its gateway, and with it its connection.
+    ///
+    /// What the roster says may be old: another server may have had the player since, and be down now. Only the realm
+    /// database knows; so the player is claimed anew above the roster's epoch and loaded from its save (parked players are
+    /// saved), rather than taken up as it is there.
     fn adopt(&mut self, server: ServerKey, instance: InstanceId, resident: Resident, cx: &mut Cx<'_>) {
         self.counters.adopted += 1;
         let mut session = self.blank(resident.session, resident.who.clone(), resident.party, cx);
         session.in_play = true;
         session.adopted = true;
+        session.leftover = Some(server);
         session.epoch = resident.epoch;
         session.claimed = resident.epoch;
         session.pin = Some(resident.pin.unwrap_or_else(|| self.pin_on(server, cx)));
-        session.place = resident.zone.map(|zone| Place { zone, instance: None });
         let key = self.insert(session);
         if let Some(state) = self.servers.get(server) {
             let home = Home { session: resident.session, server: state.id.clone(), instance };
@@ -179,7 +186,17 @@ impl Core {
             self.tell_directory(resident.who, op, cx);
         }
         self.start_grace(key, cx);
-        self.regain(key, server, cx);
+        self.seek(key, Search::default(), None, cx);
+    }
+
+    /// The session is at home elsewhere than where a roster had it: that server is to forget it.
+    pub(super) fn disown_leftover(&mut self, key: SessionKey, home: ServerKey, cx: &mut Cx<'_>) {
+        if let Some(server) = self.sessions[key.index()].leftover.take()
+            && server != home
+            && self.servers.ready_instance(server).is_some()
+        {
+            self.tell_owner(Seat { server, handle: 0 }, key, cx);
+        }
     }
 
     pub(super) fn on_who_owns(&mut self, seat: Seat, session: SessionId, cx: &mut Cx<'_>) {

@@ -60,7 +60,12 @@ impl Core {
             Some(pin) if session.in_play => decide_crash(
                 table,
                 &self.servers,
-                &CrashAsk { environment: &pin.environment, place: session.place.as_ref(), avoid: &search.avoid },
+                &CrashAsk {
+                    environment: &pin.environment,
+                    place: session.place.as_ref(),
+                    prefer: session.leftover,
+                    avoid: &search.avoid,
+                },
             ),
             Some(_) | None => {
                 let party_environment = session.party.as_ref().and_then(|party| {
