@@ -306,7 +306,8 @@ pub fn decide_crash(table: &RealmTable, seats: &impl Seats, ask: &CrashAsk<'_>) 
         return Decision::Hold(HoldReason::HomeLost);
     };
     let likely = ask.prefer.filter(|key| ask.place.is_none() && !ask.avoid.contains(key)).and_then(|key| {
-        let is_it = |s: &&Server| s.ready && seats.occupancy(&s.id).is_some_and(|o| o.key == key && o.players < s.capacity);
+        let is_it =
+            |s: &&Server| s.ready && seats.occupancy(&s.id).is_some_and(|o| o.key == key && o.players < s.capacity);
         environment.servers.iter().find(is_it).map(|server| (server, key))
     });
     if let Some(seat) = likely {

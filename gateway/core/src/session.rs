@@ -75,8 +75,8 @@ pub(crate) struct Session {
     pub(crate) state: State,
     /// The instances it is in or on its way to.
     pub(crate) instances: Vec<InstanceKey>,
-    /// How its row was last reported; `None`: not yet.
-    pub(crate) reported: Option<RowState>,
+    /// Its row as last reported; `None`: not yet.
+    pub(crate) reported: Option<Box<SessionRow>>,
     /// It is to end as soon as its state allows.
     pub(crate) ending: Option<Ending>,
     /// Who comes when it has ended.
@@ -121,6 +121,8 @@ pub(crate) enum State {
     Claiming {
         /// The request's id.
         request: u64,
+        /// The seat that is kept for it there.
+        seat: Seat,
         /// The epoch asked for.
         to: Epoch,
         /// By whose word.

@@ -53,8 +53,8 @@ impl Mirror {
         }
     }
 
-    pub(super) fn take_kept(&mut self) -> VecDeque<Message> {
-        std::mem::take(&mut self.kept)
+    pub(super) fn next_kept(&mut self) -> Option<Message> {
+        self.kept.pop_front()
     }
 
     pub(super) fn replace(&mut self, rows: Vec<v1::SessionRow>) {
@@ -87,7 +87,8 @@ mod tests {
         mirror.keep(Report::Gone(v1::SessionGone { session_id: vec![2], ..Default::default() }));
         mirror.keep(Report::TableAck(v1::TableAck { realm: "eu-1".into(), generation: 3 }));
         assert_eq!(mirror.rows().cloned().collect::<Vec<_>>(), [row(1, "forest")]);
-        assert!(matches!(mirror.take_kept().make_contiguous(), [Message::SessionGone(_)]));
+        assert!(matches!(mirror.next_kept(), Some(Message::SessionGone(_))));
+        assert_eq!(mirror.next_kept(), None);
         assert_eq!(mirror.acks().map(|a| a.generation).collect::<Vec<_>>(), [3]);
         mirror.replace(vec![row(7, "town")]);
         assert_eq!(mirror.rows().count(), 1);

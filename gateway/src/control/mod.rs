@@ -139,35 +139,42 @@ async fn send(
     resend: &Notify,
 ) -> &'static str {
     const CLOSED: &str = "the manager closed the stream";
-    // What waited concerns sessions the manager may still count: before the list that no longer has them.
-    for waiting in mirror.take_kept() {
-        if outgoing.send(message(waiting)).await.is_err() {
-            return CLOSED;
-        }
+    // What waited concerns sessions the manager may still count: before the list that no longer has them. Here and below
+    // a place in the stream is taken first and the message after it, so that a stream that ends loses none of ours.
+    loop {
+        let Ok(place) = outgoing.reserve().await else { return CLOSED };
+        let Some(waiting) = mirror.next_kept() else { break };
+        place.send(message(waiting));
     }
     if send_all(mirror, outgoing).await.is_err() {
         return CLOSED;
     }
     loop {
-        let sent = tokio::select! {
+        let Ok(place) = outgoing.reserve().await else { return CLOSED };
+        // No order among these: each is complete in itself.
+        let all = tokio::select! {
             report = queue.recv() => match report {
                 Some(Report::AllRows(rows)) => {
                     mirror.replace(rows);
-                    send_all(mirror, outgoing).await
+                    true
                 }
-                Some(report) => outgoing.send(message(mirror.apply(report))).await.map_err(drop),
+                Some(report) => {
+                    place.send(message(mirror.apply(report)));
+                    false
+                }
                 None => return "the gateway stops",
             },
             changed = figures.changed() => match changed {
                 Ok(()) => {
-                    let load = load(&figures.borrow_and_update().clone());
-                    outgoing.send(message(gateway_report::Message::Load(load))).await.map_err(drop)
+                    let load = load(&figures.borrow_and_update());
+                    place.send(message(gateway_report::Message::Load(load)));
+                    false
                 }
                 Err(_) => return "the gateway stops",
             },
-            () = resend.notified() => send_all(mirror, outgoing).await,
+            () = resend.notified() => true,
         };
-        if sent.is_err() {
+        if all && send_all(mirror, outgoing).await.is_err() {
             return CLOSED;
         }
     }

@@ -51,7 +51,7 @@ impl Core {
             return;
         }
         if !session.in_play && matches!(session.state, State::Waiting { .. } | State::Claiming { .. }) {
-            self.finish(key, "lost", cx);
+            self.end(key, Ending { reason: "lost", message: String::new() }, cx);
             return;
         }
         self.counters.detached += 1;
@@ -84,9 +84,11 @@ impl Core {
         let session = &mut self.sessions[key.index()];
         match &mut session.state {
             State::Waiting { .. } => self.finish_saying(key, &ending, cx),
-            State::Claiming { to, .. } => {
+            State::Claiming { to, seat, .. } => {
+                let seat = *seat;
                 // Whether the claim succeeds or not, what is cleared is what it would have made.
                 session.claimed = *to;
+                self.servers.give_back(seat, key);
                 self.finish_saying(key, &ending, cx);
             }
             State::Attaching { seat, .. } | State::Playing { seat, .. } => {
@@ -229,7 +231,7 @@ impl Core {
         if session.claimed.0 > 0 {
             self.tell_directory(session.who.clone(), DirectoryOp::Clear { epoch: session.claimed }, cx);
         }
-        self.count_row(session.reported, None);
+        self.count_row(session.reported.as_ref().map(|row| row.state), None);
         if session.reported.is_some() {
             cx.out.push(Action::Report(SessionReport::Gone {
                 session: session.id,

@@ -105,8 +105,9 @@ impl Core {
                 }
             }
             State::Moving(h) if h.source == seat => self.handover_event(key, Event::SourceLost, cx),
+            // The seat was kept for it only; the claim's answer finds it gone.
+            State::Claiming { .. } => {}
             State::Waiting { .. }
-            | State::Claiming { .. }
             | State::Attaching { .. }
             | State::Playing { .. }
             | State::Moving(_)

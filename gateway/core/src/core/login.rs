@@ -219,24 +219,30 @@ impl Core {
         let to = session.epoch.max(session.claimed).next();
         let home = Home { session: session.id, server: permit.server_id().clone(), instance };
         let request = self.ask(key, DirectoryOp::CompareAndSet { expected: session.claimed, to, home }, cx);
-        self.sessions[key.index()].state = State::Claiming { request, to, permit, instance, search };
+        // Room that was found must still be there when the directory answers.
+        let seat = self.servers.seat(permit.server(), key, Role::Home);
+        self.sessions[key.index()].state = State::Claiming { request, seat, to, permit, instance, search };
         self.set_step(key, Some(cx.now.mono + self.config.step_timeout));
         self.dirty.insert(key);
     }
 
     pub(super) fn on_claim_answer(&mut self, key: SessionKey, outcome: DirectoryOutcome, cx: &mut Cx<'_>) {
         let session = &mut self.sessions[key.index()];
-        let State::Claiming { to, permit, instance, search, .. } = &session.state else { return };
-        let (to, permit, instance, mut search) = (*to, permit.clone(), *instance, search.clone());
+        let State::Claiming { seat, to, permit, instance, search, .. } = &session.state else { return };
+        let (seat, to, permit, instance, mut search) = (*seat, *to, permit.clone(), *instance, search.clone());
         match outcome {
             DirectoryOutcome::Done(_) => {
                 session.claimed = to;
                 session.epoch = to;
                 let reachable = self.servers.ready_instance(permit.server()) == Some(instance);
                 let good = self.table.as_ref().is_some_and(|table| still_good(table, &permit));
-                if reachable && good {
-                    self.attach(key, permit, search, cx);
+                if reachable
+                    && good
+                    && self.servers.usage(seat.server, seat.handle).is_some_and(|u| u.session == Some(key))
+                {
+                    self.attach(key, seat, permit, search, cx);
                 } else {
+                    self.servers.give_back(seat, key);
                     self.seek(key, search, None, cx);
                 }
             }
@@ -244,13 +250,13 @@ impl Core {
                 session.claimed = entry.epoch;
                 session.epoch = session.epoch.max(entry.epoch);
                 search.tries += 1;
+                self.servers.give_back(seat, key);
                 self.seek(key, search, None, cx);
             }
         }
     }
 
-    fn attach(&mut self, key: SessionKey, permit: RoutePermit, search: Search, cx: &mut Cx<'_>) {
-        let seat = self.servers.seat(permit.server(), key, Role::Home);
+    fn attach(&mut self, key: SessionKey, seat: Seat, permit: RoutePermit, search: Search, cx: &mut Cx<'_>) {
         let session = &mut self.sessions[key.index()];
         let pin = session.pin_by(&permit, cx.now.wall);
         let attach = ToWorld::Attach {

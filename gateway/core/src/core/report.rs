@@ -36,9 +36,15 @@ impl Core {
                 continue;
             }
             let row = self.row(key);
-            let was = self.sessions[key.index()].reported.replace(row.state);
-            self.count_row(was, Some(row.state));
-            cx.out.push(Action::Report(SessionReport::Row(Box::new(row))));
+            let row = Box::new(row);
+            let state = row.state;
+            let reported = &mut self.sessions[key.index()].reported;
+            if reported.as_ref() == Some(&row) {
+                continue;
+            }
+            let was = reported.replace(row.clone()).map(|row| row.state);
+            self.count_row(was, Some(state));
+            cx.out.push(Action::Report(SessionReport::Row(row)));
         }
     }
 

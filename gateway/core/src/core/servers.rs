@@ -137,6 +137,13 @@ impl Servers {
         }
     }
 
+    /// Frees a seat that was kept for a session, if it still is: a broken link has freed it already.
+    pub(super) fn give_back(&mut self, seat: Seat, session: SessionKey) {
+        if self.usage(seat.server, seat.handle).is_some_and(|usage| usage.session == Some(session)) {
+            self.free(seat);
+        }
+    }
+
     pub(super) fn free(&mut self, seat: Seat) {
         if let Some(state) = self.get_mut(seat.server) {
             state.handles.try_remove(seat.handle as usize);

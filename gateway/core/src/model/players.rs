@@ -342,8 +342,7 @@ impl World {
 
     /// Those whose connection hangs at the gateway only: it notices.
     pub(super) fn notice_lost_connections(&mut self) {
-        let hanging: Vec<u32> =
-            self.conns.iter().filter(|(_, c)| c.player == usize::MAX).map(|(id, _)| *id).collect();
+        let hanging: Vec<u32> = self.conns.iter().filter(|(_, c)| c.player == usize::MAX).map(|(id, _)| *id).collect();
         for id in hanging {
             self.lose_connection(id);
         }
@@ -377,6 +376,7 @@ impl World {
                 .collect();
             match live.as_slice() {
                 [up] if *up <= said => {}
+                [] if room < self.players.len() => {}
                 [up] => self.violation(format!("{} said {said} frames, {up} took effect", who.player)),
                 _ => self.violation(format!("{} is welcomed and live on {} servers", who.player, live.len())),
             }

@@ -66,13 +66,7 @@ pub(super) enum Mode {
 }
 
 impl Process {
-    pub(super) fn new(
-        id: ServerId,
-        environment: EnvironmentId,
-        run: u128,
-        zones: Vec<ZoneId>,
-        capacity: u32,
-    ) -> Self {
+    pub(super) fn new(id: ServerId, environment: EnvironmentId, run: u128, zones: Vec<ZoneId>, capacity: u32) -> Self {
         Self {
             id,
             environment,
@@ -256,7 +250,14 @@ impl World {
                     if cause == Cause::Login {
                         self.check_rule_3(&environment, &who);
                     }
-                    Some(self.attach(server, handle, (identity.session, identity.party, identity.pin), &who, epoch, place))
+                    Some(self.attach(
+                        server,
+                        handle,
+                        (identity.session, identity.party, identity.pin),
+                        &who,
+                        epoch,
+                        place,
+                    ))
                 }
             }
             ToWorld::Park => {
@@ -298,11 +299,9 @@ impl World {
                             FromWorld::Frozen { handle, epoch, blob: blob(&held.character) }
                         })
                     }
-                    Some(_) | None => Some(FromWorld::FreezeRefused {
-                        handle,
-                        reason: Refusal::Game,
-                        message: "not now".to_owned(),
-                    }),
+                    Some(_) | None => {
+                        Some(FromWorld::FreezeRefused { handle, reason: Refusal::Game, message: "not now".to_owned() })
+                    }
                 }
             }
             ToWorld::Thaw { .. } => {
@@ -422,8 +421,13 @@ impl World {
         }
         let entry = || Place { zone: zone("entry"), instance: None };
         let saved = self.database.character(who).cloned();
-        let mut character =
-            saved.unwrap_or_else(|| Character { place: place.unwrap_or_else(entry), up: 0, down: 0, lineage: 0, resync: true });
+        let mut character = saved.unwrap_or_else(|| Character {
+            place: place.unwrap_or_else(entry),
+            up: 0,
+            down: 0,
+            lineage: 0,
+            resync: true,
+        });
         if !process.serves(&character.place) {
             return refused(Refusal::WrongZone, Epoch(0), Some(character.place));
         }
