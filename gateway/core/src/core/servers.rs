@@ -17,6 +17,9 @@ use crate::session::InstanceKey;
 /// Most residents of one roster: what one server may hold, many times over.
 const MAX_ROSTER: usize = 100_000;
 
+/// The lease of a run that is certainly dead ended long ago.
+const DEAD: Mono = Mono(0);
+
 /// All world servers of the realm that matter now.
 #[derive(Debug, Default)]
 pub(super) struct Servers {
@@ -33,7 +36,7 @@ pub(super) struct ServerState {
     pub(super) wanted: Option<DialTarget>,
     pub(super) link: Link,
     handles: Slab<Use>,
-    /// Runs known dead or past their lease matter only until a newer one is up: the last run, and when its lease ends.
+    /// The last run whose link broke or that was reported dead, and when its lease ends.
     past: Option<(InstanceId, Mono)>,
 }
 
@@ -180,7 +183,7 @@ impl Servers {
         match link {
             Link::Up { instance, lease, .. } => {
                 let over = match state.past {
-                    Some((past, over)) if past == instance => over.min(lease.over_at()),
+                    Some((past, DEAD)) if past == instance => DEAD,
                     Some(_) | None => lease.over_at(),
                 };
                 state.past = Some((instance, over));
@@ -195,7 +198,7 @@ impl Servers {
     /// That run is certainly dead.
     pub(super) fn mark_dead(&mut self, key: ServerKey, instance: InstanceId) {
         if let Some(state) = self.get_mut(key) {
-            state.past = Some((instance, Mono(0)));
+            state.past = Some((instance, DEAD));
         }
     }
 
