@@ -115,7 +115,7 @@ pub(crate) enum Message {
     StopEnvironment {
         environment: EnvironmentId,
         within: Duration,
-        reply: oneshot::Sender<()>,
+        reply: oneshot::Sender<Result<(), ServersError>>,
     },
     Barrier {
         environment: EnvironmentId,

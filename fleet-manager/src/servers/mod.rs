@@ -93,6 +93,9 @@ pub enum ServersError {
         /// Who did not reach it, and why.
         why: String,
     },
+    /// The environment was told to stop, and before it had stopped it was wanted again.
+    #[error("the environment is wanted again")]
+    WantedAgain,
     /// The supervisor has ended.
     #[error("the supervisor has ended")]
     Stopped,
@@ -144,15 +147,25 @@ impl Servers {
     /// Returns when no process of it is left. An environment without servers is stopped already.
     ///
     /// # Errors
-    /// [`ServersError::Stopped`].
+    /// [`ServersError::WantedAgain`], [`ServersError::Stopped`].
     pub async fn stop_environment(&self, environment: EnvironmentId, within: Duration) -> Result<(), ServersError> {
-        self.ask(|reply| Message::StopEnvironment { environment, within, reply }).await
+        self.ask(|reply| Message::StopEnvironment { environment, within, reply }).await?
     }
 
     /// All servers, now and at each change.
     #[must_use]
     pub fn view(&self) -> watch::Receiver<Arc<ServersView>> {
         self.view.clone()
+    }
+
+    /// The environment's servers once all that are wanted are ready, or as they are when `within` is over.
+    pub async fn when_complete(&self, environment: &EnvironmentId, within: Duration) -> Vec<ServerView> {
+        let mut view = self.view.clone();
+        let complete = view.wait_for(|view| view.environments.get(environment).is_some_and(|e| e.complete));
+        // Late or never: whoever asked sees by the servers' states what is missing.
+        let _ = tokio::time::timeout(within, complete).await;
+        let view = Arc::clone(&self.view.borrow());
+        view.servers.values().filter(|server| server.environment == *environment).cloned().collect()
     }
 
     /// Deaths from now on, each the moment the process was reaped.

@@ -325,7 +325,7 @@ impl Server {
         let status = live.and_then(|live| live.status.clone()).unwrap_or_default();
         let has_assets = wanted.is_none_or(|wanted| wanted.assets.is_some());
         let digest_ok = match live.map(|live| &live.staging) {
-            Some(Staging::Zones { .. } | Staging::Loaded | Staging::Told | Staging::Serving) => Some(true),
+            Some(Staging::Zones | Staging::Loaded | Staging::Told | Staging::Serving) => Some(true),
             Some(Staging::Wrong(_)) if registered.is_some_and(|r| r.build == self.record.build) => Some(false),
             Some(_) if registered.is_some() && !has_assets => Some(true),
             _ => None,

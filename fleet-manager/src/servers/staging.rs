@@ -12,9 +12,8 @@ use tidegate_types::BuildVersion;
 
 use super::spec::{EnvironmentServers, SavedZone, Slot};
 
-/// Most bytes of zone state in one directive: half of what gRPC clients accept in a message by default (4 MiB), and more
-/// than the largest zone (1 MiB).
-const ZONES_CHUNK_BYTES: usize = 2 * 1024 * 1024;
+/// Most bytes of zone state that a server can be given: they go in one message, and world servers take 64 MiB.
+const MAX_ZONES_BYTES: usize = 60 * 1024 * 1024;
 
 /// How far a server has come.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -26,8 +25,8 @@ pub(crate) enum Staging {
     Waiting,
     /// Told to load its assets.
     Assets,
-    /// Given its zones; this many answers are missing.
-    Zones { unanswered: usize },
+    /// Given its zones.
+    Zones,
     /// Everything is loaded; it is not to serve yet.
     Loaded,
     /// Told to serve.
@@ -100,13 +99,11 @@ impl Staging {
 
     /// The server has answered one `LoadZones`.
     pub(crate) fn zones_loaded(&mut self, error: &str, serve: bool) -> Vec<world_directive::Message> {
-        let Self::Zones { unanswered } = self else { return Vec::new() };
-        if !error.is_empty() {
-            *self = Self::Wrong(format!("could not load its zones: {error}"));
+        if *self != Self::Zones {
             return Vec::new();
         }
-        *unanswered -= 1;
-        if *unanswered > 0 {
+        if !error.is_empty() {
+            *self = Self::Wrong(format!("could not load its zones: {error}"));
             return Vec::new();
         }
         *self = Self::Loaded;
@@ -127,7 +124,7 @@ impl Staging {
         match (&*self, serving) {
             (Self::Told | Self::Waiting, true) => *self = Self::Serving,
             (Self::Serving, false) => *self = Self::Told,
-            (Self::Away | Self::Waiting | Self::Assets | Self::Zones { .. } | Self::Loaded | Self::Wrong(_), _)
+            (Self::Away | Self::Waiting | Self::Assets | Self::Zones | Self::Loaded | Self::Wrong(_), _)
             | (Self::Told, false)
             | (Self::Serving, true) => {}
         }
@@ -139,7 +136,7 @@ impl Staging {
             Self::Away | Self::Serving => "",
             Self::Waiting => "waits to be told what to load",
             Self::Assets => "loads its assets",
-            Self::Zones { .. } => "loads its zones",
+            Self::Zones => "loads its zones",
             Self::Loaded => "has loaded everything and is not wanted to serve yet",
             Self::Told => "does not serve yet",
             Self::Wrong(why) => why,
@@ -151,36 +148,31 @@ impl Staging {
     }
 
     fn load_zones(wanted: &EnvironmentServers, slot: &Slot) -> (Self, Vec<world_directive::Message>) {
-        let directives = chunks(&wanted.zones_for(slot));
-        if directives.is_empty() {
+        let zones = wanted.zones_for(slot);
+        let bytes: usize = zones.iter().map(|zone| zone.state.len()).sum();
+        if bytes > MAX_ZONES_BYTES {
+            let why =
+                format!("cannot be given {bytes} bytes of zones, at most {MAX_ZONES_BYTES} (serve fewer zones each)");
+            return (Self::Wrong(why), Vec::new());
+        }
+        if zones.is_empty() {
             let mut loaded = Self::Loaded;
             let directives = loaded.serve(wanted.serve);
-            (loaded, directives)
-        } else {
-            (Self::Zones { unanswered: directives.len() }, directives)
+            return (loaded, directives);
         }
+        let blob = |zone: &SavedZone| v1::ZoneBlob {
+            zone: zone.zone.to_string(),
+            state: zone.state.to_vec(),
+            format: zone.format,
+        };
+        let zones = zones.into_iter().map(blob).collect();
+        (Self::Zones, vec![world_directive::Message::LoadZones(v1::LoadZones { zones })])
     }
 }
 
 /// The first 16 hex digits: enough to tell two digests apart by eye.
 fn hex(digest: &[u8]) -> String {
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn chunks(zones: &[&SavedZone]) -> Vec<world_directive::Message> {
-    let mut chunks: Vec<(usize, Vec<v1::ZoneBlob>)> = Vec::new();
-    for zone in zones {
-        let size = zone.state.len();
-        let blob = v1::ZoneBlob { zone: zone.zone.to_string(), state: zone.state.to_vec(), format: zone.format };
-        match chunks.last_mut() {
-            Some((bytes, blobs)) if *bytes + size <= ZONES_CHUNK_BYTES => {
-                *bytes += size;
-                blobs.push(blob);
-            }
-            _ => chunks.push((size, vec![blob])),
-        }
-    }
-    chunks.into_iter().map(|(_, zones)| world_directive::Message::LoadZones(v1::LoadZones { zones })).collect()
 }
 
 #[cfg(test)]
@@ -234,19 +226,14 @@ mod tests {
 
     #[test]
     fn assets_then_zones_then_serve() {
-        const MIB: usize = 1024 * 1024;
-        let wanted = wanted(&[MIB, MIB, 5]);
+        let wanted = wanted(&[7, 5]);
         let (mut staging, directives) = begin("2.0.0", None, false, &wanted);
         assert_eq!((&staging, directives), (&Staging::Assets, 1));
         staging.status(true);
         assert_eq!(staging, Staging::Assets, "nobody serves before it was told to");
         let zones = staging.assets_loaded(&[2; 32], "", Some(&wanted), &slot());
-        assert_eq!(
-            (&staging, zones.len()),
-            (&Staging::Zones { unanswered: 2 }, 2),
-            "two MiB fit in one directive, not more"
-        );
-        assert!(staging.zones_loaded("", true).is_empty());
+        assert!(matches!(&zones[..], [world_directive::Message::LoadZones(load)] if load.zones.len() == 2));
+        assert_eq!(staging, Staging::Zones);
         assert!(matches!(staging.zones_loaded("", true)[..], [world_directive::Message::Serve(_)]));
         assert_eq!(staging, Staging::Told);
         staging.status(true);
@@ -271,7 +258,9 @@ mod tests {
         let (mut zones, _) = begin("2.0.0", Some([2; 32]), false, &wanted);
         assert!(zones.zones_loaded("bad format", true).is_empty());
         assert_eq!(zones.reason(), "could not load its zones: bad format");
-        for mut wrong in [build, digest, loaded, failed, zones] {
+        let (too_large, _) = begin("2.0.0", Some([2; 32]), false, &self::wanted(&[MAX_ZONES_BYTES, 1]));
+        assert!(too_large.reason().starts_with("cannot be given"), "{}", too_large.reason());
+        for mut wrong in [build, digest, loaded, failed, zones, too_large] {
             wrong.status(true);
             assert!(matches!(wrong, Staging::Wrong(_)));
         }
