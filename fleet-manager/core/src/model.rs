@@ -5,6 +5,7 @@
 //! concludes is compared with the truth by [`Run`].
 
 mod dice;
+mod machines;
 mod make;
 mod players;
 mod run;
@@ -20,4 +21,6 @@ pub use world::{Faults, World};
 pub struct Sabotage {
     /// Every environment counts as empty.
     pub skip_drain_gate: bool,
+    /// An environment counts as empty although gateways may still send players there.
+    pub skip_ack_wait: bool,
 }

@@ -16,8 +16,8 @@ use crate::refused::{Reason, Refused};
 /// Batches of moves go out this far apart; each holds as many sessions as the pace allows in that time.
 const BATCH: Duration = Duration::from_secs(1);
 
-/// Most notices of a policy: more than anyone reads.
-const MAX_NOTICES: usize = 32;
+/// Most notices, and most extensions, of a policy: more than anyone reads or has kinds of zones.
+const MOST_OF_EACH: usize = 64;
 
 impl Realm {
     pub(crate) fn start_drain(
@@ -28,13 +28,7 @@ impl Realm {
         out: &mut Outcome,
     ) -> Result<(), Refused> {
         let drain = self.live_drain(id)?;
-        if policy.notices.len() > MAX_NOTICES {
-            return Err(Refused::new(
-                Reason::Invalid,
-                format!("{} notices are too many", policy.notices.len()),
-                format!("choose at most {MAX_NOTICES}"),
-            ));
-        }
+        policy.check()?;
         if drain.policy_given && drain.policy != policy {
             return Err(Refused::new(
                 Reason::DrainRunning,
@@ -312,6 +306,21 @@ pub(crate) fn human(duration: Duration) -> String {
         (0, s) => format!("{s} s"),
         (m, 0) => format!("{m} min"),
         (m, s) => format!("{m} min {s} s"),
+    }
+}
+
+impl Policy {
+    /// Refuses what nobody can mean.
+    pub(crate) fn check(&self) -> Result<(), Refused> {
+        let most = self.notices.len().max(self.extensions.len());
+        if most <= MOST_OF_EACH {
+            return Ok(());
+        }
+        Err(Refused::new(
+            Reason::Invalid,
+            format!("{most} notices or extensions are too many"),
+            format!("choose at most {MOST_OF_EACH} of each"),
+        ))
     }
 }
 

@@ -18,6 +18,11 @@ impl World {
         }
     }
 
+    /// Everybody goes home at once.
+    pub fn empty(&mut self) {
+        self.sessions.clear();
+    }
+
     pub(super) fn run_players(&mut self, now: Timestamp) {
         for _ in 0..self.arrivals {
             if self.dice.per_mille(300) {

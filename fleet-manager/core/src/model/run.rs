@@ -123,6 +123,12 @@ impl Run {
         for event in self.world.tick(self.now) {
             self.event(event);
         }
+        for environment in self.realm.rows.environments.values() {
+            if matches!(environment.phase, Phase::Drained | Phase::Retired { .. }) {
+                let inside = self.world.population(&environment.id);
+                assert_eq!(inside, 0, "{} got players although it is {}", environment.id, environment.phase.kind());
+            }
+        }
         assert!(self.world.violations.is_empty(), "{:?}", self.world.violations);
     }
 

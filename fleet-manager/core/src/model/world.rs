@@ -3,16 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tidegate_types::{
-    BuildVersion, EnvironmentId, GatewayId, Generation, InstanceId, ServerId, SessionId, SnapshotId, Timestamp, ZoneId,
-};
+use tidegate_types::{BuildVersion, EnvironmentId, GatewayId, Generation, SessionId, SnapshotId, Timestamp, ZoneId};
 
 use crate::effect::{Effect, ServersWanted};
 use crate::input::{Check, Event};
 use crate::model::dice::Dice;
 use crate::observe::{
-    Assets, Departed, EnvironmentObservation, GatewayObservation, OccupancyReport, ServerObservation, ServerReport,
-    ServerState, SessionObservation,
+    Departed, GatewayObservation, OccupancyReport, ServerObservation, ServerReport, SessionObservation,
 };
 use crate::routing::RouteTable;
 use crate::snapshot::SnapshotFacts;
@@ -220,70 +217,18 @@ impl World {
     /// Lets time pass, and says what the realm hears of it.
     pub fn tick(&mut self, now: Timestamp) -> Vec<Event> {
         self.run_gateways(now);
-        self.run_processes(now);
         self.run_players(now);
-        let mut events = Vec::new();
-        let (due, later) = std::mem::take(&mut self.due).into_iter().partition(|(at, _)| *at <= now);
-        self.due = later;
-        let due: Vec<(Timestamp, Event)> = due;
-        for (_, event) in due {
-            // Now and then an answer comes twice.
-            if self.dice.per_mille(100) {
-                events.push(event.clone());
-            }
-            events.push(event);
-        }
+        let sessions = std::mem::take(&mut self.sessions);
+        let mut events = self.machines(now, |server| {
+            let here = sessions.values().filter(|s| s.row.server == server.id);
+            let players = u32::try_from(here.clone().count()).unwrap_or(u32::MAX);
+            let in_handover = u32::try_from(here.filter(|s| s.leaving.is_some()).count()).unwrap_or(u32::MAX);
+            Some(ServerReport { players, parked: 0, in_handover })
+        });
+        self.sessions = sessions;
         events.extend(self.acknowledgements(now));
-        events.extend(self.servers_seen());
         events.push(Event::Occupancy(self.occupancy()));
         events
-    }
-
-    fn ensure(&mut self, now: Timestamp, wanted: ServersWanted) {
-        let faulty = self.faults.build.as_ref() == Some(&wanted.build.version);
-        let old = self.deployments.remove(&wanted.environment);
-        let mut processes = old.map(|d| d.processes).unwrap_or_default();
-        for fleet in &wanted.fleets {
-            for n in 0..fleet.replicas {
-                let name: ServerId =
-                    format!("{}-{}-{n}", wanted.environment, fleet.name).parse().expect("a server's id");
-                if processes.iter().any(|p| p.seen.id == name) {
-                    continue;
-                }
-                let first = n == 0 && faulty;
-                self.count += 1;
-                let version = if first && self.faults.wrong_build { "0.0.1".parse().ok() } else { None };
-                let digest = wanted.build.assets_digest.unwrap_or_default();
-                processes.push(Process {
-                    next: if first && self.faults.never_ready {
-                        Timestamp(i64::MAX)
-                    } else {
-                        now + Duration::from_millis(500 + self.dice.below(1500))
-                    },
-                    seen: ServerObservation {
-                        id: name.clone(),
-                        fleet: fleet.name.clone(),
-                        state: ServerState::Starting,
-                        instance: Some(instance(self.count)),
-                        address: Some(format!("127.0.0.1:{}", 1000 + self.count)),
-                        tls_name: format!("{name}.world.tidegate"),
-                        build: version.or_else(|| Some(wanted.build.version.clone())),
-                        assets: if first && self.faults.wrong_digest {
-                            Assets::Loaded([0; 32])
-                        } else {
-                            Assets::Loaded(digest)
-                        },
-                        zones: fleet.zones.clone(),
-                        instance_kinds: fleet.instance_kinds.clone(),
-                        capacity: fleet.capacity,
-                        restarts: 0,
-                        report: None,
-                        reason: String::new(),
-                    },
-                });
-            }
-        }
-        self.deployments.insert(wanted.environment.clone(), Deployment { wanted, processes });
     }
 
     fn run_gateways(&mut self, now: Timestamp) {
@@ -314,35 +259,6 @@ impl World {
         }
     }
 
-    fn run_processes(&mut self, now: Timestamp) {
-        for deployment in self.deployments.values_mut() {
-            for process in &mut deployment.processes {
-                let seen = &mut process.seen;
-                if seen.state == ServerState::Serving && self.dice.per_mille(self.faults.crashes) {
-                    seen.state = ServerState::Exited;
-                    seen.report = None;
-                    seen.restarts += 1;
-                    self.count += 1;
-                    seen.instance = Some(instance(self.count));
-                    seen.address = Some(format!("127.0.0.1:{}", 1000 + self.count));
-                    process.next = now + Duration::from_millis(500);
-                } else if process.next <= now {
-                    process.next = now + Duration::from_millis(200);
-                    seen.state = match seen.state {
-                        ServerState::Exited => ServerState::Starting,
-                        ServerState::Starting => ServerState::Loading,
-                        ServerState::Loading => ServerState::Loaded,
-                        ServerState::Loaded if deployment.wanted.serve => ServerState::Serving,
-                        other @ (ServerState::Loaded
-                        | ServerState::Serving
-                        | ServerState::Unreachable
-                        | ServerState::Stopping) => other,
-                    };
-                }
-            }
-        }
-    }
-
     fn acknowledgements(&mut self, now: Timestamp) -> Vec<Event> {
         let mut events = Vec::new();
         let waits = std::mem::take(&mut self.waits);
@@ -354,26 +270,6 @@ impl World {
             } else {
                 self.waits.insert(generation, deadline);
             }
-        }
-        events
-    }
-
-    fn servers_seen(&mut self) -> Vec<Event> {
-        let mut events = Vec::new();
-        for (environment, deployment) in &self.deployments {
-            let mut servers = Vec::new();
-            for process in &deployment.processes {
-                let mut seen = process.seen.clone();
-                let silent = self.dice.per_mille(self.faults.silent);
-                seen.report = (seen.state == ServerState::Serving && !silent).then(|| {
-                    let here = self.sessions.values().filter(|s| s.row.server == seen.id);
-                    let players = u32::try_from(here.clone().count()).unwrap_or(u32::MAX);
-                    let in_handover = u32::try_from(here.filter(|s| s.leaving.is_some()).count()).unwrap_or(u32::MAX);
-                    ServerReport { players, parked: 0, in_handover }
-                });
-                servers.push(seen);
-            }
-            events.push(Event::ServersObserved(EnvironmentObservation { environment: environment.clone(), servers }));
         }
         events
     }
@@ -394,11 +290,6 @@ impl World {
         report.departures = std::mem::take(&mut self.departures);
         report
     }
-}
-
-/// A process's name from a count. The uuid crate is not one of this crate's, so it goes by the bytes.
-fn instance(count: u128) -> InstanceId {
-    InstanceId::from_slice(&count.to_be_bytes()).expect("16 bytes")
 }
 
 fn cut(now: Timestamp) -> SnapshotFacts {

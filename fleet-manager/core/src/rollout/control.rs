@@ -46,6 +46,7 @@ impl Realm {
                 "choose another id",
             ));
         }
+        spec.drain.check()?;
         if let Some(rollout) = self.rollout_before_flip() {
             return Err(Refused::new(
                 Reason::RolloutRunning,

@@ -75,7 +75,9 @@ impl Realm {
                         | Reason::NoCapacity
                 );
                 let limit = self.rows.spec.limits.flip_wait;
-                let until = waited_until.unwrap_or(now + limit);
+                // Time in which nobody watched does not count.
+                let awake = self.observed.awake.unwrap_or(now);
+                let until = waited_until.unwrap_or(now + limit).max(awake + limit);
                 if passes && now < until {
                     return Progress::Wait { outcome: refused.message, until: Some(until) };
                 }

@@ -7,9 +7,10 @@ use proptest::prelude::*;
 use tidegate_types::{EnvironmentId, RolloutId};
 
 use super::main_path::living_world;
+use super::refusals::with_green;
 use crate::environment::PhaseKind;
 use crate::input::Command;
-use crate::model::{Crash, Run, build, create, green_start, policy};
+use crate::model::{Crash, Run, build, create, environment_id, green_start, policy};
 use crate::rollback::Choice;
 use crate::rollout::RolloutState;
 
@@ -214,4 +215,24 @@ fn a_manager_that_skips_the_drain_gate_is_caught() {
     });
     let message = *caught.expect_err("nobody noticed").downcast::<String>().unwrap();
     assert!(message.contains("blue-1 counts as drained with players inside"), "{message}");
+}
+
+#[test]
+fn a_manager_that_does_not_wait_for_the_gateways_is_caught() {
+    let deaf = |skip_ack_wait: bool| {
+        let mut run = with_green(1);
+        run.world.empty();
+        run.world.arrivals = 0;
+        run.realm.sabotage.skip_ack_wait = skip_ack_wait;
+        run.world.cut_off(1, run.now + Duration::from_secs(20));
+        let to = environment_id("green-1");
+        run.command(Command::Flip { to, if_generation: None, confirm: None, reason: String::new() }).unwrap();
+        (0..8).for_each(|_| run.tick());
+        run.world.arrivals = 10;
+        (0..100).for_each(|_| run.tick());
+    };
+    deaf(false);
+    let caught = std::panic::catch_unwind(|| deaf(true));
+    let message = *caught.expect_err("nobody noticed").downcast::<String>().unwrap();
+    assert!(message.contains("blue-1 got players although it is drained"), "{message}");
 }
