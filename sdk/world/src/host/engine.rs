@@ -259,7 +259,7 @@ impl<W: World> Engine<W> {
             Message::Freeze(m) => {
                 self.decide(|seats, steps| seats.freeze((key, m.handle), Epoch(m.epoch), ready, steps));
             }
-            Message::Thaw(m) => self.decide(|seats, steps| seats.thaw((key, m.handle), Epoch(m.epoch), steps)),
+            Message::Thaw(m) => self.decide(|seats, steps| seats.thaw((key, m.handle), steps)),
             Message::Release(m) => self.decide(|seats, steps| seats.release((key, m.handle), steps)),
             Message::Activate(m) => {
                 self.decide(|seats, steps| seats.activate((key, m.handle), Epoch(m.epoch), steps));

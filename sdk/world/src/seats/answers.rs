@@ -35,9 +35,7 @@ impl Seats {
                     Owed::Entry(tell) => said_yes.then_some(*tell),
                     Owed::Freeze => Some(Tell::Release),
                 };
-                if let Some(what) = what {
-                    out.push(Step::Tell { seat, what });
-                }
+                out.extend(what.map(|what| Step::Tell { seat, what }));
                 self.vacate(seat, out);
             }
             // A reply has the type of its question, so nothing else can come.

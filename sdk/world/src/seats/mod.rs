@@ -158,6 +158,17 @@ struct Slot {
     eject: Option<String>,
 }
 
+impl Slot {
+    /// Notes a request that must wait for an answer. Of several the one that ends the stay wins; its answer is the answer to
+    /// all of them.
+    fn overtake(&mut self, after: After) {
+        let ends = matches!(self.after, Some(After::Leave(_) | After::Release | After::Abort));
+        if !ends || matches!(after, After::Leave(_)) {
+            self.after = Some(after);
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct LinkState {
     handles: Vec<Option<Seat>>,

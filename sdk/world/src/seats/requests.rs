@@ -76,7 +76,10 @@ impl Seats {
             return out.push(Step::Say { at, what: Said::AttachRefused(Refusal::Unknown) });
         }
         let Some(slot) = self.slot_mut(seat) else { return };
+        // On its way out, by the word of a gateway that still listens.
+        let leaving = slot.at.is_some() && matches!(slot.after, Some(After::Leave(_) | After::Release | After::Abort));
         match slot.phase {
+            _ if leaving => return out.push(Step::Say { at, what: Said::AttachRefused(Refusal::NotReady) }),
             Phase::Leaving | Phase::Gone(_) => {
                 return out.push(Step::Say { at, what: Said::AttachRefused(Refusal::NotReady) });
             }
@@ -90,6 +93,9 @@ impl Seats {
         }
         slot.detached = false;
         slot.attached_again = true;
+        if let Some(elsewhere) = slot.at.filter(|elsewhere| *elsewhere != at) {
+            out.push(Step::Say { at: elsewhere, what: Said::Eject("fenced".to_owned()) });
+        }
         self.bind(seat, at);
         let Some(slot) = self.slot_mut(seat) else { return };
         match slot.phase {
@@ -128,7 +134,7 @@ impl Seats {
         };
         match slot.phase {
             Phase::Attaching | Phase::Freezing | Phase::Preparing | Phase::Activating => {
-                slot.after = Some(After::Leave(reason));
+                slot.overtake(After::Leave(reason));
             }
             Phase::Playing | Phase::Frozen(_) => self.ask(seat, Phase::Leaving, Request::Leave(reason), out),
             Phase::Prepared => self.end(seat, Some(Tell::Abort), Said::Left, out),
@@ -145,7 +151,11 @@ impl Seats {
             Phase::Playing if ready => self.ask(seat, Phase::Freezing, Request::Freeze, out),
             Phase::Freezing => {
                 slot.asked = Some(at);
-                slot.after = None;
+                // The thaw is over as soon as it is asked to be frozen again.
+                if slot.after == Some(After::Thaw) {
+                    slot.after = None;
+                    out.push(Step::Say { at, what: Said::Thawed });
+                }
             }
             Phase::Frozen(frozen) => {
                 let what = Said::Frozen { epoch, frozen: frozen.clone() };
@@ -161,10 +171,9 @@ impl Seats {
         }
     }
 
-    pub(crate) fn thaw(&mut self, at: At, epoch: Epoch, out: &mut Vec<Step>) {
-        let known = self.bound(at).filter(|(_, slot)| slot.epoch == epoch);
-        match known {
-            Some((_, slot)) if slot.phase == Phase::Freezing => slot.after = Some(After::Thaw),
+    pub(crate) fn thaw(&mut self, at: At, out: &mut Vec<Step>) {
+        match self.bound(at) {
+            Some((_, slot)) if slot.phase == Phase::Freezing => slot.overtake(After::Thaw),
             Some((seat, slot)) if matches!(slot.phase, Phase::Frozen(_)) => {
                 out.push(Step::Tell { seat, what: Tell::Thaw });
                 self.play(seat, Some(Said::Thawed), out);
@@ -179,7 +188,7 @@ impl Seats {
         };
         match slot.phase {
             Phase::Attaching | Phase::Freezing | Phase::Preparing | Phase::Activating => {
-                slot.after = Some(After::Release);
+                slot.overtake(After::Release);
             }
             Phase::Playing | Phase::Frozen(_) => self.end(seat, Some(Tell::Release), Said::Released, out),
             Phase::Prepared => self.end(seat, Some(Tell::Abort), Said::Released, out),
@@ -222,7 +231,10 @@ impl Seats {
             return refuse(Refusal::Full, out);
         }
         if let Some(seat) = existing {
-            self.unbind(seat);
+            if here == Some(seat) {
+                // Repeated: one answer is enough.
+                self.unbind(seat);
+            }
             self.fence(seat, out);
         }
         let PrepareRequest { who, epoch, place, cause, state, intact: _ } = request;
@@ -261,7 +273,7 @@ impl Seats {
 
     pub(crate) fn abort(&mut self, at: At, out: &mut Vec<Step>) {
         match self.bound(at) {
-            Some((_, slot)) if slot.phase == Phase::Preparing => slot.after = Some(After::Abort),
+            Some((_, slot)) if slot.phase == Phase::Preparing => slot.overtake(After::Abort),
             Some((seat, slot)) if slot.phase == Phase::Prepared => {
                 self.end(seat, Some(Tell::Abort), Said::Aborted, out);
             }
@@ -327,7 +339,7 @@ impl Seats {
         if let Some(at) = slot.at {
             out.push(Step::Say { at, what: Said::Eject("fenced".to_owned()) });
         }
-        let player = slot.who.player.clone();
+        let (player, epoch) = (slot.who.player.clone(), slot.epoch);
         let owed = match slot.phase {
             Phase::Playing | Phase::Frozen(_) => {
                 out.push(Step::Tell { seat, what: Tell::Release });
@@ -337,7 +349,11 @@ impl Seats {
                 out.push(Step::Tell { seat, what: Tell::Abort });
                 return self.vacate(seat, out);
             }
-            Phase::Attaching | Phase::Activating => Owed::Entry(Tell::Release),
+            Phase::Attaching | Phase::Activating => {
+                // The world may be claiming it at this moment.
+                self.epochs.raise(&player, epoch);
+                Owed::Entry(Tell::Release)
+            }
             Phase::Preparing => Owed::Entry(Tell::Abort),
             Phase::Freezing => Owed::Freeze,
             Phase::Leaving | Phase::Gone(_) => return,
