@@ -139,20 +139,33 @@ impl RealmActor {
                 biased;
                 () = shutdown.cancelled() => return,
                 message = self.inbox.recv() => match message {
-                    Some(Message::Command(ask)) => self.command(*ask, &shutdown).await,
-                    Some(Message::Event(event)) => self.events(vec![event], &shutdown).await,
+                    Some(message) => {
+                        // Decided on what is known now: whoever just saw a server become ready may flip to it.
+                        if seen.changed() {
+                            self.observe(&mut seen, &shutdown).await;
+                        }
+                        match message {
+                            Message::Command(ask) => self.command(*ask, &shutdown).await,
+                            Message::Event(event) => self.events(vec![event], &shutdown).await,
+                        }
+                    }
                     None => return,
                 },
                 _ = look.tick() => {
                     self.executor.retry(&self.realm).await;
                     if seen.due() {
-                        let events = self.observations();
-                        self.events(events, &shutdown).await;
+                        self.observe(&mut seen, &shutdown).await;
                     }
                     self.time_out(&shutdown).await;
                 }
             }
         }
+    }
+
+    async fn observe(&mut self, seen: &mut Seen, shutdown: &CancellationToken) {
+        seen.mark();
+        let events = self.observations();
+        self.events(events, shutdown).await;
     }
 
     async fn command(&mut self, ask: Ask, shutdown: &CancellationToken) {
@@ -303,18 +316,21 @@ impl Seen {
         }
     }
 
-    fn due(&mut self) -> bool {
-        // A sender that is gone means that the manager stops: nothing is due any more.
-        let changed = self.servers.has_changed().unwrap_or(false)
+    /// A sender that is gone means that the manager stops: nothing has changed any more.
+    fn changed(&self) -> bool {
+        self.servers.has_changed().unwrap_or(false)
             || self.sessions.has_changed().unwrap_or(false)
-            || self.gateways.has_changed().unwrap_or(false);
-        if !changed && self.last.is_some_and(|last| last.elapsed() < OBSERVE) {
-            return false;
-        }
+            || self.gateways.has_changed().unwrap_or(false)
+    }
+
+    fn due(&self) -> bool {
+        self.changed() || self.last.is_none_or(|last| last.elapsed() >= OBSERVE)
+    }
+
+    fn mark(&mut self) {
         self.servers.mark_unchanged();
         self.sessions.mark_unchanged();
         self.gateways.mark_unchanged();
         self.last = Some(Instant::now());
-        true
     }
 }

@@ -22,7 +22,7 @@ pub enum Table {
     Builds,
     /// One row an environment.
     Environments,
-    /// One row a fleet of an environment (`<environment>/<fleet>`).
+    /// One row a fleet of an environment (`<environment> <fleet>`).
     Fleets,
     /// One row a realm: which environment takes new sessions, and the generation.
     Routing,

@@ -7,6 +7,8 @@ mod environment;
 mod realm;
 mod rollout;
 mod stored;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -75,7 +77,7 @@ pub fn load(rows: &[RawRow]) -> Result<Loaded, BadRow> {
     }
     for row in in_table(Table::Fleets) {
         let fleet: Fleet = parse(row)?;
-        let environment = row.key.rsplit_once('/').map_or("", |(environment, _)| environment);
+        let environment = row.key.split_once(' ').map_or("", |(environment, _)| environment);
         let realm = realm_of(&mut loaded, row)?;
         let Some(environment) = realm.environments.get_mut(environment) else {
             return Err(bad(row, RowError::Word { kind: "environment", word: environment.to_owned() }));
@@ -135,7 +137,7 @@ pub fn writes(realm: &Realm, change: &Change) -> Vec<RowWrite> {
     }
 }
 
-/// Fleets have rows of their own, so that they can be read by name; the environment's row holds the rest. A fleet is
+/// Fleets have rows of their own (key: both ids with a space between, which no id can contain); the environment's row holds the rest. A fleet is
 /// never taken away from an environment, so none has to be deleted.
 fn environment_rows(realm: &RealmId, key: &str, environment: Option<&Environment>) -> Vec<RowWrite> {
     let realm = realm.to_string();
@@ -144,7 +146,7 @@ fn environment_rows(realm: &RealmId, key: &str, environment: Option<&Environment
     };
     let fleets = environment.fleets.iter().map(|fleet| RowWrite {
         table: Table::Fleets,
-        key: format!("{key}/{}", fleet.name),
+        key: format!("{key} {}", fleet.name),
         realm: realm.clone(),
         body: Some(body(fleet)),
     });
