@@ -170,6 +170,8 @@ impl Service {
             tables = loaded.len(), "gateway serves");
         // Whichever part ends first takes the others with it.
         let stop = shutdown.child_token();
+        // Also a caller who drops this future: the thread must not serve on unseen.
+        let _stop_with_this = stop.clone().drop_guard();
         let figures = control.reports.figures.clone();
         let (ended, shard_ended) = oneshot::channel();
         let token = stop.clone();

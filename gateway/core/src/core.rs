@@ -1,6 +1,9 @@
 //! The core of one realm: inputs in, actions out. Wiring only; each family of inputs has its own file beside this one.
 
+mod attach;
 mod commands;
+mod greeting;
+mod groups;
 mod hot;
 mod leaving;
 mod links;
@@ -20,7 +23,7 @@ use slab::Slab;
 use tidegate_types::{Generation, Mono, Now, PartyId, RealmId, SessionId};
 
 use self::commands::Commands;
-use self::moves::Group;
+use self::groups::Group;
 use self::servers::Servers;
 use self::timers::{Timer, Timers};
 use crate::action::Action;

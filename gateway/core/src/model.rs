@@ -8,6 +8,7 @@ mod database;
 mod execute;
 mod manager;
 mod players;
+mod protocol;
 mod servers;
 mod wires;
 
@@ -172,7 +173,7 @@ impl World {
             Step::Refuse(n) => self.refuse_next(usize::from(n)),
             Step::Gateway(n) => {
                 // Rarer than the rest: it takes everything back to the beginning.
-                if n % 8 == 0 {
+                if n.is_multiple_of(8) {
                     self.restart_gateway();
                 }
             }
@@ -309,7 +310,6 @@ impl Numbers {
     }
 
     /// The next number.
-    #[expect(clippy::should_implement_trait, reason = "it never ends; an iterator's adapters would hide that")]
     pub const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

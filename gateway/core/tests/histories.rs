@@ -2,7 +2,7 @@
 //! begun comes to an end. And the other way round: with a rule broken on purpose the same histories show it.
 
 use gateway_core::model::{Numbers, Setup, Step, World};
-use gateway_core::{CoreConfig, Sabotage};
+use gateway_core::{CoreConfig, Counters, Sabotage};
 use proptest::prelude::*;
 
 fn step() -> impl Strategy<Value = Step> {
@@ -37,15 +37,19 @@ fn told(world: &World) -> Vec<String> {
 }
 
 fn violations(setup: &Setup, steps: impl IntoIterator<Item = Step>) -> Vec<String> {
+    play(setup, steps).0
+}
+
+fn play(setup: &Setup, steps: impl IntoIterator<Item = Step>) -> (Vec<String>, Counters) {
     let mut world = World::new(setup);
     for step in steps {
         world.step(step);
         if !world.violations().is_empty() {
-            return told(&world);
+            return (told(&world), world.core().counters().clone());
         }
     }
     world.come_to_rest();
-    told(&world)
+    (told(&world), world.core().counters().clone())
 }
 
 proptest! {
@@ -59,9 +63,11 @@ proptest! {
 /// Histories by seed: longer than the ones above, and one number names each.
 #[test]
 fn the_rules_hold_for_a_thousand_seeds() {
-    // TIDEGATE_SEED=n replays one seed and prints all that happened.
-    let traced = std::env::var("TIDEGATE_SEED").ok().map(|seed| seed.parse::<u64>().expect("a seed is a number"));
-    let seeds = traced.map_or(0..1_000, |seed| seed..seed + 1);
+    // TIDEGATE_SEED=n replays one seed and prints all that happened; TIDEGATE_SEEDS=n tries so many.
+    let number = |name| std::env::var(name).ok().map(|n| n.parse::<u64>().expect("a number"));
+    let traced = number("TIDEGATE_SEED");
+    let seeds = traced.map_or(0..number("TIDEGATE_SEEDS").unwrap_or(1_000), |seed| seed..seed + 1);
+    let mut seen = Counters::default();
     for seed in seeds {
         let mut numbers = Numbers::new(seed);
         let setup = Setup {
@@ -72,9 +78,105 @@ fn the_rules_hold_for_a_thousand_seeds() {
             ..Setup::default()
         };
         let steps = (0..800).map(|_| numbers.step()).collect::<Vec<_>>();
-        let violations = violations(&setup, steps);
+        let (violations, counters) = play(&setup, steps);
         assert!(violations.is_empty(), "seed {seed}: {violations:#?}");
+        add(&mut seen, &counters);
     }
+    if traced.is_none() {
+        assert_happened(&seen);
+    }
+}
+
+fn add(seen: &mut Counters, more: &Counters) {
+    seen.logins += more.logins;
+    seen.takeovers += more.takeovers;
+    seen.resumes += more.resumes;
+    seen.grace_expired += more.grace_expired;
+    seen.rerouted += more.rerouted;
+    seen.holds_full += more.holds_full;
+    seen.holds_warming += more.holds_warming;
+    seen.stale_epoch_retries += more.stale_epoch_retries;
+    seen.wrong_zone_retries += more.wrong_zone_retries;
+    seen.handovers_completed += more.handovers_completed;
+    seen.handovers_restored += more.handovers_restored;
+    seen.kept_freeze_refused += more.kept_freeze_refused;
+    seen.kept_prepare_refused += more.kept_prepare_refused;
+    seen.kept_timed_out += more.kept_timed_out;
+    seen.kept_target_lost += more.kept_target_lost;
+    seen.kept_source_lost += more.kept_source_lost;
+    seen.kept_group += more.kept_group;
+    seen.boundary_fallbacks += more.boundary_fallbacks;
+    seen.homes_regained += more.homes_regained;
+    seen.homes_replaced += more.homes_replaced;
+    seen.adopted += more.adopted;
+    seen.stale_residents += more.stale_residents;
+    seen.unresponsive += more.unresponsive;
+}
+
+/// A rule that was never put to the test proves nothing: all that can go wrong did, somewhere.
+fn assert_happened(seen: &Counters) {
+    let counts = [
+        ("logins", seen.logins),
+        ("takeovers", seen.takeovers),
+        ("resumes", seen.resumes),
+        ("grace_expired", seen.grace_expired),
+        ("rerouted", seen.rerouted),
+        ("holds_full", seen.holds_full),
+        ("holds_warming", seen.holds_warming),
+        ("stale_epoch_retries", seen.stale_epoch_retries),
+        ("wrong_zone_retries", seen.wrong_zone_retries),
+        ("handovers_completed", seen.handovers_completed),
+        ("handovers_restored", seen.handovers_restored),
+        ("kept_freeze_refused", seen.kept_freeze_refused),
+        ("kept_prepare_refused", seen.kept_prepare_refused),
+        ("kept_timed_out", seen.kept_timed_out),
+        ("kept_target_lost", seen.kept_target_lost),
+        ("kept_source_lost", seen.kept_source_lost),
+        ("kept_group", seen.kept_group),
+        ("boundary_fallbacks", seen.boundary_fallbacks),
+        ("homes_regained", seen.homes_regained),
+        ("homes_replaced", seen.homes_replaced),
+        ("adopted", seen.adopted),
+        ("stale_residents", seen.stale_residents),
+        ("unresponsive", seen.unresponsive),
+    ];
+    println!("{counts:?}");
+    let never: Vec<_> = counts.iter().filter(|(_, n)| *n == 0).collect();
+    assert!(never.is_empty(), "never happened: {never:?}");
+}
+
+/// Without faults nothing at all is lost: every frame takes effect, every hand-over that the policy wants succeeds.
+#[test]
+fn without_faults_every_frame_takes_effect() {
+    let mut completed = 0;
+    for seed in 0..300 {
+        let mut numbers = Numbers::new(seed);
+        let setup = Setup { servers: 2, players: 5, capacity: 12, ..Setup::default() };
+        let mut world = World::new(&setup);
+        for _ in 0..400 {
+            match numbers.step() {
+                Step::Link(_) | Step::Process(_) | Step::Refuse(_) | Step::Gateway(_) => {}
+                // Nothing is ever late by more than a step's time.
+                Step::Pass(n) => {
+                    world.step(Step::DeliverMany(63));
+                    world.step(Step::Pass(n % 400));
+                }
+                step @ (Step::Deliver(_)
+                | Step::DeliverMany(_)
+                | Step::Player(_)
+                | Step::Server(_)
+                | Step::Manager(_)) => world.step(step),
+            }
+        }
+        world.come_to_rest();
+        assert_eq!(world.violations(), Vec::<String>::new(), "seed {seed}");
+        assert_eq!(world.unheard(), Vec::<String>::new(), "seed {seed}");
+        let counters = world.core().counters();
+        let unexpected = counters.kept_prepare_refused + counters.kept_freeze_refused + counters.homes_lost;
+        assert_eq!(unexpected, 0, "seed {seed}: {counters:?}");
+        completed += counters.handovers_completed;
+    }
+    assert!(completed > 300, "{completed} hand-overs");
 }
 
 /// How many of the seeds show a violation with that sabotage; the first one's words.

@@ -10,7 +10,13 @@ use super::{Edge, mark_dirty};
 impl Edge {
     pub(super) fn accept(&mut self, incoming: Incoming) {
         let limits = &self.limits;
-        if self.count >= limits.connections || self.handshaking >= limits.pending_handshakes {
+        if self.handshaking >= limits.pending_handshakes {
+            // Without an answer its client tries again in a moment, when there is room.
+            self.counters.turned_away += 1;
+            self.endpoint.ignore(incoming);
+            return;
+        }
+        if self.count >= limits.connections {
             self.counters.turned_away += 1;
             if incoming.remote_address_validated() {
                 let mut contents = Vec::new();

@@ -45,6 +45,50 @@ async fn bad_bytes_close_their_own_connection_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn random_bytes_always_end_in_a_close_code() {
+    use rand::{RngExt, SeedableRng};
+    const SEED: u64 = 7;
+    let scene = Scene::start_with(|config| config.limits.hello_ms = 300).await;
+    let (mut witness, _) = TestPlayer::login(&scene.gateway, "witness").await;
+    let mut random = rand::rngs::StdRng::seed_from_u64(SEED);
+    for round in 0..60 {
+        let in_play = round % 2 == 0;
+        let mut player = if in_play {
+            TestPlayer::login(&scene.gateway, "villain").await.0
+        } else {
+            TestPlayer::connect(&scene.gateway).await
+        };
+        let length = random.random_range(1..2_000);
+        let bytes: Vec<u8> = (0..length).map(|_| random.random()).collect();
+        player.bytes(&bytes).await;
+        if in_play {
+            // What happens to look like a frame that is not complete is not wrong yet; an end of the stream is.
+            let _ = player.send.finish();
+        }
+        let code = player.closed().await;
+        assert!(code <= CloseCode::Refused as u64, "seed {SEED}, round {round}: code {code}");
+    }
+    witness.game("quiet again").await;
+    assert_eq!(witness.echo().await, "quiet again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rush_of_handshakes_is_slowed_down_and_everybody_comes_in() {
+    let scene = std::sync::Arc::new(Scene::start_with(|config| config.limits.pending_handshakes = 8).await);
+    let mut players = tokio::task::JoinSet::new();
+    for n in 0..16 {
+        let scene = scene.clone();
+        players.spawn(async move {
+            let (mut player, _) = TestPlayer::login(&scene.gateway, &format!("p{n}")).await;
+            player.game("in").await;
+            player.echo().await
+        });
+    }
+    assert_eq!(patient("all of them", players.join_all()).await, vec!["in"; 16]);
+    metric_reaches(&scene, "tidegate_gateway_connections_retried_total", 1.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_says_nothing_is_closed() {
     let scene = Scene::start_with(|config| config.limits.hello_ms = 200).await;
     let silent = TestPlayer::connect(&scene.gateway).await;

@@ -106,6 +106,7 @@ impl Core {
         let seat = self.servers.seat(server, key, Role::Target);
         let attach = ToWorld::Attach { identity, epoch: resident.epoch, place: None, cause: Cause::Resume };
         cx.tell_world(seat, attach);
+        self.servers.close(seat);
     }
 
     /// The home is back, with the player still in it: go on there, under a new handle.

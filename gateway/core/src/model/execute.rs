@@ -30,7 +30,7 @@ impl World {
                 Action::PauseReading { conn } => self.pause(conn, true),
                 Action::ResumeReading { conn } => self.pause(conn, false),
                 Action::ToWorld { server, handle, message } => {
-                    self.send_down(server, handle, vec![Down::Control(handle, message)]);
+                    self.send_down(server, handle, vec![Down::Control(handle, Box::new(message))]);
                 }
                 Action::ForwardQueued { server, handle, frames } => {
                     let frames = frames.into_iter().map(|frame| Down::Game(handle, frame)).collect();

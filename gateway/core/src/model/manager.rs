@@ -143,8 +143,9 @@ impl World {
     fn move_some(&mut self, n: usize) {
         self.manager.commands += 1;
         let rows = self.core.rows();
-        let sessions: Vec<_> = rows.iter().filter(|row| n % 2 == 0 || row.session.0.as_u128() % 2 == 0).collect();
-        let cause = if n % 3 == 0 { Cause::Operator } else { Cause::Drain };
+        let sessions: Vec<_> =
+            rows.iter().filter(|row| n.is_multiple_of(2) || row.session.0.as_u128().is_multiple_of(2)).collect();
+        let cause = if n.is_multiple_of(3) { Cause::Operator } else { Cause::Drain };
         let action = if n % 11 == 10 {
             CommandAction::Kick { reason: "test".to_owned(), message: "out".to_owned() }
         } else {

@@ -104,8 +104,8 @@ impl World {
                     self.forget_conn(index);
                     self.resume(index);
                 }
-                12 if n % 3 == 0 => self.login(index),
-                13 if n % 3 == 0 => {
+                12 if n.is_multiple_of(3) => self.login(index),
+                13 if n.is_multiple_of(3) => {
                     self.players[index].leaving = true;
                     self.queue(conn, Say::Logout);
                 }
@@ -222,7 +222,7 @@ impl World {
         self.input(Input::Hello { conn, hello });
     }
 
-    pub(super) fn to_player(&mut self, id: u32) {
+    pub(super) fn hear(&mut self, id: u32) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let (index, Some(said)) = (conn.player, conn.to_player.pop_front()) else { return };
         if index == usize::MAX {
@@ -346,6 +346,20 @@ impl World {
         for id in hanging {
             self.lose_connection(id);
         }
+    }
+
+    /// Players in play whose frames since their last login have not all taken effect: none, at rest and without faults.
+    #[must_use]
+    pub fn unheard(&self) -> Vec<String> {
+        let mut unheard = Vec::new();
+        for player in self.players.iter().filter(|p| p.welcomed && p.said > p.login_mark) {
+            let ups = self.processes.values().filter_map(|p| p.held.get(&player.who)).map(|held| held.character.up);
+            let heard = ups.max().unwrap_or(0);
+            if heard != player.said {
+                unheard.push(format!("{} said {}, heard {heard}", player.who.player, player.said));
+            }
+        }
+        unheard
     }
 
     pub(super) fn check_players_at_rest(&mut self) {

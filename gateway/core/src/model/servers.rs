@@ -6,9 +6,9 @@ use bytes::Bytes;
 use tidegate_types::{Cause, EnvironmentId, Epoch, InstanceId, Mono, PartyId, ServerId, SessionId, ZoneId};
 
 use super::database::Character;
-use super::wires::{Down, Up, number, reply};
+use super::wires::Up;
 use super::{World, zone};
-use crate::message::{FromWorld, Pin, Place, Refusal, Resident, StateBlob, ToWorld, Who};
+use crate::message::{FromWorld, Pin, Place, Resident, Who};
 
 /// One run of one world server.
 #[derive(Debug)]
@@ -126,11 +126,11 @@ impl Process {
         if place.instance.is_some() { place.zone == zone("dungeon") } else { self.zones.contains(&place.zone) }
     }
 
-    fn at(&mut self, handle: u32) -> Option<(&Who, &mut Held)> {
+    pub(super) fn at(&mut self, handle: u32) -> Option<(&Who, &mut Held)> {
         self.held.iter_mut().find(|(_, held)| held.handle == Some(handle))
     }
 
-    fn takes(&mut self, what: Refuse) -> bool {
+    pub(super) fn takes(&mut self, what: Refuse) -> bool {
         if self.refuse == Some(what) {
             self.refuse = None;
             return false;
@@ -139,330 +139,7 @@ impl Process {
     }
 }
 
-/// Frames of a player that take effect here: each must follow the last.
-fn take_frames(held: &mut Held, mark: u64, out: &mut Vec<Bytes>, gaps: &mut Vec<String>) {
-    let character = &mut held.character;
-    for frame in held.inbox.drain(..) {
-        let n = number(&frame);
-        let forgiven = character.resync || n <= mark + 1;
-        if n <= character.up || (n != character.up + 1 && !forgiven) {
-            gaps.push(format!("frame {n} comes after {}", character.up));
-        }
-        character.up = n;
-        character.resync = false;
-        character.down += 1;
-        out.push(reply(character.lineage, character.down));
-    }
-}
-
 impl World {
-    pub(super) fn to_world(&mut self, id: u32, stream: usize) {
-        let Some(link) = self.links.get_mut(&id) else { return };
-        let server = link.server.clone();
-        let Some(message) = link.to_world[stream].pop_front() else { return };
-        if !link.world {
-            return;
-        }
-        if !matches!(message, Down::Beat(_)) {
-            self.note(|| format!("* {server} gets {message:?}"));
-        }
-        match message {
-            Down::Beat(sent) => {
-                self.beat_answered(&server, sent);
-                self.empty_inboxes(&server);
-            }
-            Down::Control(handle, message) => self.control(id, &server, handle, message),
-            Down::Game(handle, frame) => self.game(id, &server, handle, frame),
-        }
-    }
-
-    fn game(&mut self, link: u32, server: &ServerId, handle: u32, frame: Bytes) {
-        let now = self.now.mono;
-        let Some(process) = self.processes.get_mut(server) else { return };
-        let may = now < process.lease_until;
-        let Some((who, held)) = process.at(handle) else { return };
-        let who = who.clone();
-        if held.mode != Mode::Live {
-            let n = number(&frame);
-            self.violation(format!("frame {n} of {} comes to a server that does not play", who.player));
-            return;
-        }
-        held.inbox.push_back(frame);
-        if may && !held.parked {
-            self.empty_inbox(link, server, &who);
-        }
-    }
-
-    fn empty_inboxes(&mut self, server: &ServerId) {
-        let Some(process) = self.processes.get(server) else { return };
-        let Some(link) = process.link else { return };
-        let waiting: Vec<Who> =
-            process.held.iter().filter(|(_, h)| !h.inbox.is_empty() && !h.parked).map(|(w, _)| w.clone()).collect();
-        for who in waiting {
-            self.empty_inbox(link, server, &who);
-        }
-    }
-
-    fn empty_inbox(&mut self, link: u32, server: &ServerId, who: &Who) {
-        let (mut replies, mut gaps) = (Vec::new(), Vec::new());
-        let mark = self.said_before_login(who);
-        let Some(held) = self.processes.get_mut(server).and_then(|p| p.held.get_mut(who)) else { return };
-        take_frames(held, mark, &mut replies, &mut gaps);
-        let (epoch, handle, character) = (held.epoch, held.handle, held.character.clone());
-        if character.up % 3 == 0 {
-            self.database.save(who, epoch, &character);
-        }
-        if let (Some(handle), Some(link)) = (handle, self.links.get_mut(&link)) {
-            for reply in replies {
-                link.send_up(handle, Up::Game(handle, reply));
-            }
-        }
-        for gap in gaps {
-            self.violation(format!("{} at {server}: {gap}", who.player));
-        }
-    }
-
-    #[expect(clippy::too_many_lines, reason = "one arm a message; splitting them would hide the protocol")]
-    fn control(&mut self, id: u32, server: &ServerId, handle: u32, message: ToWorld) {
-        let Some(process) = self.processes.get_mut(server) else { return };
-        if process.refuse == Some(Refuse::Silence)
-            && matches!(
-                message,
-                ToWorld::Attach { .. } | ToWorld::Freeze { .. } | ToWorld::Prepare { .. } | ToWorld::Leave { .. }
-            )
-        {
-            process.refuse = None;
-            return;
-        }
-        let reply = match message {
-            ToWorld::Attach { identity, epoch, place, cause } => {
-                let who = identity.who.clone();
-                if let Some(held) = process.held.get_mut(&who)
-                    && held.session == identity.session
-                    && held.epoch == epoch
-                {
-                    held.handle = Some(handle);
-                    held.mode = Mode::Live;
-                    held.parked = false;
-                    Some(FromWorld::Attached { handle, epoch, place: held.character.place.clone() })
-                } else {
-                    let environment = process.environment.clone();
-                    if cause == Cause::Login {
-                        self.check_rule_3(&environment, &who);
-                    }
-                    Some(self.attach(
-                        server,
-                        handle,
-                        (identity.session, identity.party, identity.pin),
-                        &who,
-                        epoch,
-                        place,
-                    ))
-                }
-            }
-            ToWorld::Park => {
-                if let Some((_, held)) = process.at(handle) {
-                    held.parked = true;
-                }
-                None
-            }
-            ToWorld::Unpark => {
-                if let Some((who, held)) = process.at(handle) {
-                    held.parked = false;
-                    let who = who.clone();
-                    if self.now.mono < self.processes[server].lease_until {
-                        self.empty_inbox(id, server, &who);
-                    }
-                }
-                None
-            }
-            ToWorld::Leave { epoch, .. } => {
-                let who = process.at(handle).filter(|(_, held)| held.epoch <= epoch).map(|(who, _)| who.clone());
-                if let Some(held) = who.and_then(|who| Some((process.held.remove(&who)?, who))) {
-                    self.database.save(&held.1, held.0.epoch, &held.0.character);
-                }
-                Some(FromWorld::Left { handle })
-            }
-            ToWorld::Freeze { epoch } => {
-                let refuses = !process.takes(Refuse::Freeze);
-                let who = process
-                    .at(handle)
-                    .filter(|(_, held)| held.epoch == epoch && held.mode == Mode::Live)
-                    .map(|(who, _)| who.clone());
-                match who {
-                    Some(who) if !refuses => {
-                        self.empty_inbox(id, server, &who);
-                        let held = self.processes.get_mut(server).and_then(|p| p.held.get_mut(&who));
-                        held.map(|held| {
-                            held.mode = Mode::Frozen;
-                            self.database.save(&who, epoch, &held.character);
-                            FromWorld::Frozen { handle, epoch, blob: blob(&held.character) }
-                        })
-                    }
-                    Some(_) | None => {
-                        Some(FromWorld::FreezeRefused { handle, reason: Refusal::Game, message: "not now".to_owned() })
-                    }
-                }
-            }
-            ToWorld::Thaw { .. } => {
-                if let Some((_, held)) = process.at(handle).filter(|(_, held)| held.mode == Mode::Frozen) {
-                    held.mode = Mode::Live;
-                }
-                Some(FromWorld::Thawed { handle })
-            }
-            ToWorld::Release { epoch } => {
-                let who = process.at(handle).filter(|(_, held)| held.epoch <= epoch).map(|(who, _)| who.clone());
-                if let Some(who) = who {
-                    process.held.remove(&who);
-                }
-                Some(FromWorld::Released { handle })
-            }
-            ToWorld::Prepare { identity, epoch, blob, place, .. } => {
-                let character = unblob(&blob, place);
-                let known = process.held.get(&identity.who).is_some_and(|held| held.epoch >= epoch);
-                let full = process.held.len() >= process.capacity as usize;
-                if !process.takes(Refuse::Prepare) || known || full {
-                    let message = "no".to_owned();
-                    Some(FromWorld::PrepareRefused { handle, reason: Refusal::Game, message })
-                } else {
-                    let held = Held {
-                        session: identity.session,
-                        party: identity.party,
-                        pin: identity.pin,
-                        handle: Some(handle),
-                        epoch,
-                        mode: Mode::Prepared,
-                        parked: false,
-                        character,
-                        inbox: VecDeque::new(),
-                        asked: None,
-                    };
-                    process.held.insert(identity.who, held);
-                    Some(FromWorld::Prepared { handle })
-                }
-            }
-            ToWorld::Activate { epoch } => {
-                if process.refuse == Some(Refuse::DieOnActivate) {
-                    let server = server.clone();
-                    self.kill(&server);
-                    return;
-                }
-                match process.at(handle).filter(|(_, held)| held.epoch == epoch) {
-                    Some((who, held)) => {
-                        let who = who.clone();
-                        if held.mode == Mode::Prepared {
-                            held.mode = Mode::Live;
-                            self.database.claim(&who, epoch, held.character.clone());
-                        }
-                        let place = held.character.place.clone();
-                        Some(FromWorld::Activated { handle, epoch, place })
-                    }
-                    None => None,
-                }
-            }
-            ToWorld::Abort => {
-                let who = process.at(handle).filter(|(_, h)| h.mode == Mode::Prepared).map(|(who, _)| who.clone());
-                if let Some(who) = who {
-                    process.held.remove(&who);
-                }
-                Some(FromWorld::Aborted { handle })
-            }
-            ToWorld::Notice { .. } => None,
-            ToWorld::Owner { session, epoch, server: owner } => {
-                let is_me = owner.as_ref() == Some(server);
-                let found = process.held.iter_mut().find(|(_, held)| held.session == session);
-                if let Some((who, held)) = found {
-                    if !is_me && epoch.0 > 0 && (held.epoch < epoch || held.mode == Mode::Prepared) {
-                        let who = who.clone();
-                        process.held.remove(&who);
-                    } else if is_me && held.epoch == epoch && held.mode == Mode::Frozen {
-                        held.mode = Mode::Live;
-                    }
-                }
-                None
-            }
-            ToWorld::TransferRefused { reason } => {
-                if let Some((_, held)) = process.at(handle)
-                    && let Some(place) = held.asked.take()
-                    && reason == "here"
-                {
-                    held.character.place = place;
-                }
-                None
-            }
-        };
-        if let (Some(reply), Some(link)) = (reply, self.links.get_mut(&id)) {
-            link.send_up(handle, Up::Control(reply));
-        }
-    }
-
-    fn attach(
-        &mut self,
-        server: &ServerId,
-        handle: u32,
-        (session, party, pin): (SessionId, Option<PartyId>, Pin),
-        who: &Who,
-        epoch: Epoch,
-        place: Option<Place>,
-    ) -> FromWorld {
-        let known = self.database.epoch(who);
-        let refused = |reason, highest_epoch, place| FromWorld::AttachRefused {
-            handle,
-            reason,
-            message: "no".to_owned(),
-            highest_epoch,
-            place,
-        };
-        let Some(process) = self.processes.get_mut(server) else {
-            return refused(Refusal::Unknown, Epoch(0), None);
-        };
-        if known >= epoch {
-            return refused(Refusal::StaleEpoch, known, None);
-        }
-        let entry = || Place { zone: zone("entry"), instance: None };
-        let saved = self.database.character(who).cloned();
-        let mut character = saved.unwrap_or_else(|| Character {
-            place: place.unwrap_or_else(entry),
-            up: 0,
-            down: 0,
-            lineage: 0,
-            resync: true,
-        });
-        if !process.serves(&character.place) {
-            return refused(Refusal::WrongZone, Epoch(0), Some(character.place));
-        }
-        if !process.takes(Refuse::Attach) {
-            return refused(Refusal::NotReady, Epoch(0), None);
-        }
-        if process.held.len() >= process.capacity as usize && !process.held.contains_key(who) {
-            return refused(Refusal::Full, Epoch(0), None);
-        }
-        if !self.database.claim(who, epoch, character.clone()) {
-            return refused(Refusal::StaleEpoch, known, None);
-        }
-        // What was said since the save is lost: a new lineage.
-        character.lineage = epoch.0 << 16;
-        character.down = 0;
-        character.resync = true;
-        let place = character.place.clone();
-        let held = Held {
-            session,
-            party,
-            pin,
-            handle: Some(handle),
-            epoch,
-            mode: Mode::Live,
-            parked: false,
-            character,
-            inbox: VecDeque::new(),
-            asked: None,
-        };
-        if let Some(process) = self.processes.get_mut(server) {
-            process.held.insert(who.clone(), held);
-        }
-        FromWorld::Attached { handle, epoch, place }
-    }
-
     /// A world server wants something.
     pub(super) fn server_acts(&mut self, n: usize) {
         let alive: Vec<ServerId> =
@@ -474,7 +151,7 @@ impl World {
         let now = self.now.mono;
         let process = &self.processes[&server];
         let Some(id) = process.link else { return };
-        if n % 5 == 0 {
+        if n.is_multiple_of(5) {
             let left: Vec<(u32, SessionId, Epoch)> = process
                 .held
                 .values()
@@ -483,7 +160,7 @@ impl World {
                 .collect();
             if let Some(link) = self.links.get_mut(&id).filter(|link| !link.broken) {
                 for (handle, session, epoch) in left {
-                    link.send_up(handle, Up::Control(FromWorld::WhoOwns { session, epoch, handle }));
+                    link.send_up(handle, Up::Control(Box::new(FromWorld::WhoOwns { session, epoch, handle })));
                 }
             }
             return;
@@ -492,11 +169,11 @@ impl World {
             return;
         }
         let zones = ["common", "zone-0", "zone-1", "entry"];
-        let (to, cause) = if n % 3 == 0 {
+        let (to, cause) = if n.is_multiple_of(3) {
             let instance = Some(format!("run-{}", n / 64 % 2));
             (Place { zone: zone("dungeon"), instance }, Cause::Instance)
         } else {
-            let cause = if n % 2 == 0 { Cause::Zone } else { Cause::Respawn };
+            let cause = if n.is_multiple_of(2) { Cause::Zone } else { Cause::Respawn };
             (Place { zone: zone(zones[n / 64 % zones.len()]), instance: None }, cause)
         };
         let free: Vec<(Who, Option<PartyId>)> = process
@@ -526,7 +203,7 @@ impl World {
         if let Some(link) = self.links.get_mut(&id).filter(|link| !link.broken)
             && let Some(first) = handles.first().copied()
         {
-            link.send_up(first, Up::Control(FromWorld::Transfer { handles, to, cause }));
+            link.send_up(first, Up::Control(Box::new(FromWorld::Transfer { handles, to, cause })));
         }
     }
 
@@ -555,24 +232,4 @@ impl World {
             self.forget_link(link);
         }
     }
-}
-
-fn blob(character: &Character) -> StateBlob {
-    let place = &character.place;
-    let instance = place.instance.as_deref().unwrap_or("");
-    let (up, down, lineage) = (character.up, character.down, character.lineage);
-    let resync = u64::from(character.resync);
-    let text = format!("{up}|{down}|{lineage}|{resync}|{}|{instance}", place.zone);
-    StateBlob { state: Bytes::from(text), format: 1, digest: Bytes::new() }
-}
-
-fn unblob(blob: &StateBlob, place: Option<Place>) -> Character {
-    let text = String::from_utf8_lossy(&blob.state).into_owned();
-    let mut parts = text.split('|');
-    let mut count = || parts.next().and_then(|p| p.parse::<u64>().ok()).unwrap_or(0);
-    let (up, down, lineage, resync) = (count(), count(), count(), count() == 1);
-    let saved_zone = parts.next().unwrap_or("entry").to_owned();
-    let instance = parts.next().filter(|i| !i.is_empty()).map(str::to_owned);
-    let place = place.unwrap_or_else(|| Place { zone: zone(&saved_zone), instance });
-    Character { place, up, down, lineage, resync }
 }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use tidegate_types::{InstanceId, Mono, ServerId};
+use tidegate_types::{Mono, ServerId};
 
 use super::{LEASE, World};
 use crate::core::{Downstream, Upstream};
@@ -19,7 +19,6 @@ const STREAMS: usize = 2;
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) server: ServerId,
-    pub(super) run: InstanceId,
     /// The gateway's end; `None`: closed or noticed broken.
     pub(super) gateway: Option<ServerKey>,
     /// The world server's end is open.
@@ -31,7 +30,7 @@ pub(super) struct Link {
 
 #[derive(Debug, Clone)]
 pub(super) enum Down {
-    Control(u32, ToWorld),
+    Control(u32, Box<ToWorld>),
     Game(u32, Bytes),
     /// The answer to a heartbeat sent then.
     Beat(Mono),
@@ -39,7 +38,7 @@ pub(super) enum Down {
 
 #[derive(Debug, Clone)]
 pub(super) enum Up {
-    Control(FromWorld),
+    Control(Box<FromWorld>),
     Game(u32, Bytes),
     Beat(Mono),
     Resident(Resident),
@@ -102,10 +101,9 @@ enum Queue {
 }
 
 impl Link {
-    pub(super) fn new(server: ServerId, run: InstanceId, gateway: ServerKey) -> Self {
+    pub(super) fn new(server: ServerId, gateway: ServerKey) -> Self {
         Self {
             server,
-            run,
             gateway: Some(gateway),
             world: true,
             broken: false,
@@ -163,10 +161,10 @@ impl World {
             return false;
         }
         match queues[choice % queues.len()] {
-            Queue::ToWorld(link, stream) => self.to_world(link, stream),
-            Queue::ToGateway(link, stream) => self.to_gateway(link, stream),
-            Queue::ToPlayer(conn) => self.to_player(conn),
-            Queue::FromPlayer(conn) => self.from_player(conn),
+            Queue::ToWorld(link, stream) => self.serve(link, stream),
+            Queue::ToGateway(link, stream) => self.report(link, stream),
+            Queue::ToPlayer(conn) => self.hear(conn),
+            Queue::FromPlayer(conn) => self.listen(conn),
             Queue::Directory => {
                 if let Some(request) = self.questions.pop_front() {
                     let answer = self.directory.answer(request);
@@ -188,11 +186,11 @@ impl World {
         self.violation("messages breed messages without end".to_owned());
     }
 
-    fn to_gateway(&mut self, id: u32, stream: usize) {
+    fn report(&mut self, id: u32, stream: usize) {
         let Some(link) = self.links.get_mut(&id) else { return };
         let (Some(server), Some(message)) = (link.gateway, link.to_gateway[stream].pop_front()) else { return };
         match message {
-            Up::Control(message) => self.input(Input::World { server, message }),
+            Up::Control(message) => self.input(Input::World { server, message: *message }),
             Up::Resident(resident) => self.input(Input::Resident { server, resident }),
             Up::RosterEnd => self.input(Input::RosterEnd { server }),
             Up::Beat(sent) => {
@@ -209,7 +207,7 @@ impl World {
         }
     }
 
-    fn from_player(&mut self, id: u32) {
+    fn listen(&mut self, id: u32) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let (session, Some(message)) = (conn.session, conn.to_gateway.pop_front()) else { return };
         self.note(|| format!("> {id} says {message:?}"));
@@ -325,7 +323,7 @@ impl World {
                 link.world = false;
                 self.forget_link(old);
             }
-            let mut link = Link::new(server, run, key);
+            let mut link = Link::new(server, key);
             for resident in roster {
                 link.send_up(0, Up::Resident(resident));
             }
