@@ -177,3 +177,145 @@ fn refuse(refused: &RegistrationRefused) -> Status {
         RegistrationRefused::Stopping => Status::unavailable(text),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidegate_proto::v1::world_control_client::WorldControlClient;
+    use tidegate_proto::v1::world_directive::Message as Directive;
+    use tidegate_proto::v1::{AssetsLoaded, BarrierReached, WorldStatus, ZoneBlob};
+    use tokio_stream::wrappers::TcpListenerStream;
+    use tonic::Code;
+
+    use super::*;
+    use crate::servers::testing::{Bench, environment, server};
+    use crate::servers::{Assets, EnvironmentServers, ServerState};
+
+    fn register(pid: u32) -> WorldRegister {
+        WorldRegister {
+            server_id: "e1-town-1".to_owned(),
+            instance: vec![7; 16],
+            realm: "eu-1".to_owned(),
+            environment_id: "e1".to_owned(),
+            fleet: "town".to_owned(),
+            build: "2.0.0".to_owned(),
+            pid,
+            link_address: "127.0.0.1:4000".to_owned(),
+            state_formats_read: vec![1, 2],
+            state_format_write: 2,
+            ..WorldRegister::default()
+        }
+    }
+
+    fn report(message: world_report::Message) -> WorldReport {
+        WorldReport { message: Some(message) }
+    }
+
+    /// A stream as a world server opens it: what it says goes into the sender, what it is told comes out.
+    struct Line {
+        say: mpsc::Sender<WorldReport>,
+        hear: Streaming<WorldDirective>,
+    }
+
+    async fn line(address: &str, first: WorldReport) -> Result<Line, Status> {
+        let channel = tonic::transport::Endpoint::from_shared(address.to_owned()).unwrap().connect().await.unwrap();
+        let mut client = WorldControlClient::new(channel);
+        let (say, said) = mpsc::channel(8);
+        say.send(first).await.unwrap();
+        let hear = client.connect(ReceiverStream::new(said)).await?.into_inner();
+        Ok(Line { say, hear })
+    }
+
+    impl Line {
+        async fn say(&self, message: world_report::Message) {
+            self.say.send(report(message)).await.unwrap();
+        }
+
+        async fn hear(&mut self) -> Directive {
+            let heard = tokio::time::timeout(Duration::from_secs(30), self.hear.message()).await;
+            heard.expect("told in time").unwrap().expect("the stream is open").message.unwrap()
+        }
+    }
+
+    async fn listen_on_loopback(servers: &Servers) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let service = Service::new(servers.clone()).into_server();
+        let serve = tonic::transport::Server::builder()
+            .add_service(service)
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        tokio::spawn(serve);
+        address
+    }
+
+    #[tokio::test]
+    async fn a_server_is_staged_over_its_stream_and_survives_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let bench = Bench::open(dir.path());
+        let address = listen_on_loopback(&bench.servers).await;
+        let assets = Some(Assets { path: dir.path().join("bundle"), digest: [9; 32] });
+        let wanted = EnvironmentServers { assets, ..environment(dir.path(), 1, "exec sleep 1000") };
+        bench.servers.ensure(wanted.clone()).await.unwrap();
+        let pid = bench.pid_of(&server(1)).await;
+
+        let mut line = line(&address, report(world_report::Message::Register(register(pid)))).await.unwrap();
+        assert!(matches!(line.hear().await, Directive::Registered(_)));
+        let load = line.hear().await;
+        assert!(matches!(&load, Directive::LoadAssets(load) if load.digest == [9; 32]), "{load:?}");
+        let loaded = AssetsLoaded { digest: vec![9; 32], error: String::new() };
+        line.say(world_report::Message::AssetsLoaded(loaded)).await;
+        assert!(matches!(line.hear().await, Directive::Serve(_)));
+        let status = WorldStatus { serving: true, players: 2, ..WorldStatus::default() };
+        line.say(world_report::Message::Status(status)).await;
+        let ready = |s: &crate::servers::ServerView| s.state == ServerState::Ready && s.players == 2;
+        bench.until("ready", |view| ready(&view.servers[&server(1)])).await;
+
+        drop(line);
+        let gone = |view: &crate::servers::ServersView| view.servers[&server(1)].state == ServerState::Unreachable;
+        let view = bench.until("unreachable", gone).await;
+        assert_eq!(view.servers[&server(1)].pid, Some(pid));
+        bench.end(&wanted.environment).await;
+    }
+
+    #[tokio::test]
+    async fn strangers_and_nonsense_are_refused_with_a_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let bench = Bench::open(dir.path());
+        let address = listen_on_loopback(&bench.servers).await;
+        let wanted = environment(dir.path(), 1, "exec sleep 1000");
+        bench.servers.ensure(wanted.clone()).await.unwrap();
+        let good = register(bench.pid_of(&server(1)).await);
+
+        let of = |register: WorldRegister| report(world_report::Message::Register(register));
+        let odd = WorldRegister { server_id: "e9-town-1".to_owned(), ..good.clone() };
+        let astray = WorldRegister { environment_id: "e2".to_owned(), ..good.clone() };
+        let short = WorldRegister { instance: vec![1], ..good.clone() };
+        let nowhere = WorldRegister { link_address: "town".to_owned(), ..good.clone() };
+        for (first, code, word) in [
+            (of(odd), Code::NotFound, "e9-town-1"),
+            (of(astray), Code::FailedPrecondition, "started for \"e1\""),
+            (of(short), Code::InvalidArgument, "instance"),
+            (of(nowhere), Code::InvalidArgument, "link_address"),
+            (WorldReport { message: None }, Code::InvalidArgument, "registration"),
+        ] {
+            let refused = line(&address, first).await.map(|_| ()).unwrap_err();
+            assert_eq!(refused.code(), code);
+            assert!(refused.message().contains(word), "{}", refused.message());
+        }
+
+        // Nonsense later on closes the stream, and only that.
+        let mut line = line(&address, of(good.clone())).await.unwrap();
+        assert!(matches!(line.hear().await, Directive::Registered(_)));
+        line.say(world_report::Message::Register(good)).await;
+        bench.until("unreachable", |view| view.servers[&server(1)].state == ServerState::Unreachable).await;
+        bench.end(&wanted.environment).await;
+    }
+
+    #[test]
+    fn a_report_with_a_bad_name_is_refused_by_field() {
+        let zones = vec![ZoneBlob { zone: "a zone".to_owned(), state: Vec::new(), format: 1 }];
+        let reached = BarrierReached { snapshot_id: "s1".to_owned(), zones };
+        let bad = read(report(world_report::Message::BarrierReached(reached))).unwrap_err();
+        assert!(bad.to_string().starts_with("field zones.zone: "), "{bad}");
+        assert!(read(WorldReport { message: None }).is_err());
+    }
+}
