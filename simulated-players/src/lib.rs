@@ -5,19 +5,23 @@
 //! players alone; it never asks the manager.
 //!
 //! ```text
-//!  Simulation::run ── arrivals ──> player task ── Behaviour (pure: what next?)
+//!  Simulation::run ── arrivals ──> session task ─ Behaviour (pure: what next?)
 //!        ^                             │      └── Ledger (pure: was that promised?)
 //!     Control                          v
-//!        └── watch: Live         Tally ──> Report
+//!        └── watch: Live         Books ──> Report
 //! ```
 
+pub mod behaviour;
+mod books;
 mod config;
 mod control;
 mod error;
-
+pub mod ledger;
 pub mod profile;
 pub mod report;
+mod roster;
 mod run;
+mod session;
 
 pub use config::Config;
 pub use control::{Control, Leaving, Live, Simulation};

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 pub use flip::{FlipFacts, FlipReport, LeftBlueBy};
+pub(crate) use latency::record as record_time;
 pub use latency::{Latencies, Latency};
 pub use record::{End, Move, SessionRecord};
 
@@ -37,6 +38,8 @@ pub struct Report {
     pub unannounced_home: u64,
     /// Moves that the player's own actions, the drain's deadline, a crash or an operator do not explain.
     pub moved_without_cause: u64,
+    /// Gold that a player missed without having given it away.
+    pub gold_vanished: u64,
     /// Moves by cause.
     pub moved_by: BTreeMap<&'static str, u64>,
     /// Sessions found in another home after an absence.
@@ -121,6 +124,7 @@ impl Report {
             ("unannounced_home", self.unannounced_home),
             ("moved_without_cause", self.moved_without_cause),
             ("misrouted_after_flip", misrouted),
+            ("gold_vanished", self.gold_vanished),
             ("frames_lost", self.frames_lost),
             ("frames_duplicated", self.frames_duplicated),
             ("frames_reordered", self.frames_reordered),

@@ -1,20 +1,36 @@
 //! The run itself: arrivals, departures, and the end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tidegate_player::{PlayerEndpoint, Roots};
+use rand::{RngExt as _, SeedableRng as _};
+use rand_pcg::Pcg64Mcg;
+use tidegate_player::{ClientConfig, PlayerEndpoint, Roots};
 use tidegate_ticket::LoginKey;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use crate::books::Books;
 use crate::config::Config;
 use crate::control::{Live, Wish};
 use crate::error::SimulationError;
 use crate::profile::{self, Profile};
 use crate::report::Report;
+use crate::roster::{Person, Roster};
+use crate::session::{self, World};
 
 /// Connections that share a UDP socket: quinn drives one socket by one task, so a few sockets use a few cores.
 const SESSIONS_PER_ENDPOINT: u32 = 500;
+/// How often arrivals and departures are looked at: fine enough that a rate of hundreds a second is not a burst.
+const BEAT: Duration = Duration::from_millis(10);
+/// How often the live figures are renewed, in beats.
+const LIVE_EVERY: u32 = 25;
+/// After `settle_ms`, how much longer the last logouts may take.
+const LOGOUTS: Duration = Duration::from_secs(8);
+/// What every character begins with.
+const FIRST_GOLD: u64 = 100;
 
 /// Everything that can fail before the first arrival has been done.
 pub(crate) struct Prepared {
@@ -42,11 +58,170 @@ impl Prepared {
         Ok(Self { config, profiles, login_key, endpoints, wishes, live })
     }
 
-    pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Report {
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            _ = self.wishes.wait_for(|wish| wish.finish) => {}
+    pub(crate) async fn run(self, shutdown: CancellationToken) -> Report {
+        Run::new(self).run(shutdown).await
+    }
+}
+
+/// A session that is played by a task.
+struct Active {
+    index: usize,
+    stubborn: bool,
+    leave: CancellationToken,
+}
+
+struct Run {
+    world: Arc<World>,
+    endpoints: Vec<PlayerEndpoint>,
+    roster: Roster,
+    wishes: watch::Receiver<Wish>,
+    live: Arc<watch::Sender<Live>>,
+    sessions: JoinSet<Person>,
+    active: Vec<Active>,
+    rng: Pcg64Mcg,
+    /// Arrivals and departures that are due, with the fraction that is not whole yet.
+    arrivals_due: f64,
+    leaving_due: f64,
+}
+
+impl Run {
+    fn new(prepared: Prepared) -> Self {
+        let Prepared { config, profiles, login_key, endpoints, wishes, live } = prepared;
+        let client = ClientConfig::new(
+            config.gateway.clone(),
+            &config.server_name,
+            config.realm.clone(),
+            &config.client_version,
+        );
+        let roster = Roster::new(&config.name_prefix, profiles, config.seed);
+        // Traders know everybody of the first crowd by name; who is not near refuses.
+        let partners = (0..config.players.min(1_000)).map(|n| format!("{}-{n}", config.name_prefix)).collect();
+        let rng = Pcg64Mcg::seed_from_u64(config.seed ^ 0x5eed);
+        let world = World {
+            config,
+            client: Arc::new(client),
+            login_key,
+            books: Books::default(),
+            begin: Instant::now(),
+            partners,
+            finish: CancellationToken::new(),
+        };
+        Self {
+            world: Arc::new(world),
+            endpoints,
+            roster,
+            wishes,
+            live,
+            sessions: JoinSet::new(),
+            active: Vec::new(),
+            rng,
+            arrivals_due: 0.0,
+            leaving_due: 0.0,
         }
-        Report { seed: self.config.seed, players: self.config.players, ..Report::default() }
+    }
+
+    async fn run(mut self, shutdown: CancellationToken) -> Report {
+        let mut beat = tokio::time::interval(BEAT);
+        // A late beat is made up for: the rate is open-loop.
+        beat.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        let mut beats = 0u32;
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                due = beat.tick() => {
+                    let wish = self.wishes.borrow().clone();
+                    if wish.finish {
+                        break;
+                    }
+                    self.beat(&wish, due);
+                    beats += 1;
+                    if beats.is_multiple_of(LIVE_EVERY) {
+                        self.show();
+                    }
+                }
+                Some(done) = self.sessions.join_next() => self.ended(done),
+            }
+        }
+        self.finish().await
+    }
+
+    fn beat(&mut self, wish: &Wish, due: Instant) {
+        let seconds = BEAT.as_secs_f64();
+        let wanted = wish.population.unwrap_or(self.world.config.players) as usize;
+        self.arrivals_due = (self.arrivals_due + self.world.config.arrival_per_s * seconds).min(1_000.0);
+        while self.arrivals_due >= 1.0 {
+            self.arrivals_due -= 1.0;
+            if wish.arrivals && self.active.len() < wanted {
+                self.arrive(due);
+            }
+        }
+        if let Some(leaving) = &wish.leaving {
+            self.leaving_due += leaving.per_second * seconds;
+            while self.leaving_due >= 1.0 {
+                self.leaving_due -= 1.0;
+                self.send_one_home();
+            }
+        }
+    }
+
+    fn arrive(&mut self, intended: Instant) {
+        let person = self.roster.next(self.world.now());
+        let endpoint = self.endpoints[person.index % self.endpoints.len()].clone();
+        let leave = CancellationToken::new();
+        self.active.push(Active { index: person.index, stubborn: person.profile.stubborn, leave: leave.clone() });
+        self.sessions.spawn(session::play(self.world.clone(), endpoint, person, intended, leave));
+    }
+
+    fn send_one_home(&mut self) {
+        let willing: Vec<&Active> = self.active.iter().filter(|a| !a.stubborn && !a.leave.is_cancelled()).collect();
+        if !willing.is_empty() {
+            willing[self.rng.random_range(0..willing.len())].leave.cancel();
+        }
+    }
+
+    fn ended(&mut self, done: Result<Person, tokio::task::JoinError>) {
+        match done {
+            Ok(person) => {
+                self.active.retain(|a| a.index != person.index);
+                let pace = self.world.config.pace;
+                self.roster.leaves(person, self.world.now(), pace);
+            }
+            // A panic in a session is a fault of this program, and must not look like a quiet evening.
+            Err(error) => tracing::error!(%error, "a simulated player broke"),
+        }
+    }
+
+    fn show(&self) {
+        self.live.send_replace(self.world.books.open().take_live());
+    }
+
+    async fn finish(mut self) -> Report {
+        self.world.finish.cancel();
+        let limit = Instant::now() + Duration::from_millis(self.world.config.settle_ms) + LOGOUTS;
+        while !self.sessions.is_empty() {
+            tokio::select! {
+                Some(done) = self.sessions.join_next() => self.ended(done),
+                () = tokio::time::sleep_until(limit) => break,
+            }
+        }
+        // Whoever is still here did not get its last word in time: it is counted as lost below.
+        let stuck = self.sessions.len() as u64;
+        self.sessions.abort_all();
+        self.show();
+        let ran_ms = u64::try_from(self.world.now().as_millis()).unwrap_or(u64::MAX);
+        let gold_seen = self.roster.absent().filter_map(|person| person.memory.wealth).sum();
+        let report = self.world.books.open().report();
+        for endpoint in &self.endpoints {
+            let _ = tokio::time::timeout(Duration::from_secs(1), endpoint.wait_idle()).await;
+        }
+        Report {
+            seed: self.world.config.seed,
+            players: self.world.config.players,
+            ran_ms,
+            gold_expected: self.roster.len() as u64 * FIRST_GOLD,
+            gold_seen,
+            lost: report.lost + stuck,
+            ..report
+        }
     }
 }

@@ -1,0 +1,489 @@
+//! One session as a task: log in, do what the behaviour says, write everything into the ledger, log out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message as _;
+use rand::RngExt as _;
+use tidegate_player::{Advice, ClientConfig, CloseReason, Closed, Event, Events, PlayerEndpoint, Session, Welcome};
+use tidegate_proto::stub::v1 as game;
+use tidegate_proto::stub::v1::action::Kind;
+use tidegate_ticket::{LoginClaims, LoginKey};
+use tidegate_types::{Cause, Clock as _, EnvironmentId, PartyId, SystemClock, Timestamp};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::behaviour::{Behaviour, Role};
+use crate::books::Books;
+use crate::config::Config;
+use crate::ledger::Ledger;
+use crate::report::{End, Move, SessionRecord, record_time};
+use crate::roster::Person;
+
+/// How long a login ticket is good for; as a login service would make it.
+const TICKET_LIFE: Duration = Duration::from_secs(60);
+/// After so many refused attempts a player gives up for now.
+const LOGIN_ATTEMPTS: u32 = 8;
+/// No advice makes a player wait longer before the next attempt.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What all sessions of a simulation share.
+pub(crate) struct World {
+    pub(crate) config: Config,
+    pub(crate) client: Arc<ClientConfig>,
+    pub(crate) login_key: LoginKey,
+    pub(crate) books: Books,
+    pub(crate) begin: Instant,
+    pub(crate) partners: Arc<[String]>,
+    /// Everybody shall log out.
+    pub(crate) finish: CancellationToken,
+}
+
+impl World {
+    pub(crate) fn now(&self) -> Duration {
+        self.begin.elapsed()
+    }
+}
+
+/// What the members of a party know of each other.
+#[derive(Debug)]
+pub(crate) struct Party {
+    pub(crate) id: PartyId,
+    /// How often the leader has taken it through an instance's door.
+    entries: AtomicU64,
+}
+
+impl Party {
+    pub(crate) const fn new(id: PartyId) -> Self {
+        Self { id, entries: AtomicU64::new(0) }
+    }
+}
+
+/// Plays one session; gives the character back.
+pub(crate) async fn play(
+    world: Arc<World>,
+    endpoint: PlayerEndpoint,
+    mut person: Person,
+    intended: Instant,
+    leave: CancellationToken,
+) -> Person {
+    world.books.open().live.connecting += 1;
+    let entered = log_in(&world, &endpoint, &person, intended).await;
+    world.books.open().live.connecting -= 1;
+    let Some((session, events, welcome)) = entered else { return person };
+    let role = Role {
+        zones: world.config.zones.clone().into(),
+        partners: world.partners.clone(),
+        leader: person.leader,
+        pace: world.config.pace,
+    };
+    let behaviour = Behaviour::new(person.profile.clone(), role, person.next_seed());
+    let mut playing = Playing::new(&world, &mut person, behaviour, session, &welcome, leave);
+    playing.run(events).await;
+    person
+}
+
+/// Logs in, again and again as far as the SDK advises it, and waits in line.
+async fn log_in(
+    world: &World,
+    endpoint: &PlayerEndpoint,
+    person: &Person,
+    intended: Instant,
+) -> Option<(Session, Events, Box<Welcome>)> {
+    for _ in 0..LOGIN_ATTEMPTS {
+        if world.finish.is_cancelled() {
+            return None;
+        }
+        let pause = match endpoint.connect(world.client.clone(), ticket(world, person)).await {
+            Ok((session, events)) => match welcomed(world, events).await {
+                Some((events, welcome)) => {
+                    record_time(&mut world.books.open().latencies.login, intended.elapsed());
+                    return Some((session, events, welcome));
+                }
+                None => Duration::from_millis(500),
+            },
+            Err(error) => match error.advice() {
+                Advice::TryAgain(after) => after,
+                Advice::NewTicket => Duration::from_millis(100),
+                Advice::Update | Advice::Mend => {
+                    tracing::warn!(player = %person.player, %error, "cannot log in");
+                    break;
+                }
+            },
+        };
+        world.books.open().login_retries += 1;
+        // Spread, so that those who were refused together do not come back together.
+        let spread = rand::rng().random_range(0.5..1.5);
+        tokio::time::sleep(pause.min(LONGEST_PAUSE).mul_f64(spread)).await;
+    }
+    world.books.open().login_gave_up += 1;
+    None
+}
+
+/// Waits until the session is in play; `None` if it ends before.
+async fn welcomed(world: &World, mut events: Events) -> Option<(Events, Box<Welcome>)> {
+    let mut holding = false;
+    let welcome = loop {
+        match events.next().await {
+            Some(Event::Welcome(welcome)) => break Some(welcome),
+            Some(Event::Hold(_)) if !holding => {
+                holding = true;
+                let mut books = world.books.open();
+                books.holds += 1;
+                books.live.holding += 1;
+            }
+            Some(Event::Closed(_)) | None => break None,
+            Some(_) => {}
+        }
+    };
+    if holding {
+        world.books.open().live.holding -= 1;
+    }
+    welcome.map(|welcome| (events, welcome))
+}
+
+fn ticket(world: &World, person: &Person) -> String {
+    let now = SystemClock.now().wall;
+    world.login_key.mint(&LoginClaims {
+        id: uuid::Uuid::new_v4(),
+        realm: world.config.realm.clone(),
+        player: person.player.clone(),
+        character: person.character.clone(),
+        party: person.party.as_ref().map(|party| party.id.clone()),
+        client_version: world.config.client_version.clone(),
+        issued: now,
+        expires: now + TICKET_LIFE,
+        cohorts: Vec::new(),
+    })
+}
+
+/// A session in play.
+struct Playing<'a> {
+    world: &'a World,
+    person: &'a mut Person,
+    behaviour: Behaviour,
+    ledger: Ledger,
+    record: SessionRecord,
+    session: Session,
+    began: Instant,
+    leave: CancellationToken,
+    environment: EnvironmentId,
+    /// Between two positions; `None`: it sends none.
+    position_every: Option<Duration>,
+    next_position: Instant,
+    positions: u64,
+    holding: bool,
+    reconnecting: bool,
+    /// It wants to log out, since then; it waits for its last answers.
+    leaving: Option<Instant>,
+    /// The logout was sent.
+    logging_out: bool,
+    party_entries: u64,
+}
+
+/// What the player itself has to do next.
+enum Due {
+    Act,
+    Position,
+    Leave,
+    SettleOver,
+}
+
+impl<'a> Playing<'a> {
+    fn new(
+        world: &'a World,
+        person: &'a mut Person,
+        behaviour: Behaviour,
+        session: Session,
+        welcome: &Welcome,
+        leave: CancellationToken,
+    ) -> Self {
+        let environment = welcome.home.environment.clone();
+        let rate = world.config.hz * person.profile.positions;
+        let position_every = (rate > 0.0).then(|| Duration::from_secs_f64(1.0 / rate));
+        let now = Instant::now();
+        let first = position_every.unwrap_or_default().mul_f64(rand::rng().random_range(0.0..1.0));
+        world.books.open().began(&environment);
+        Self {
+            ledger: Ledger::new(person.memory.clone(), welcome.home.epoch),
+            record: SessionRecord {
+                hello_sent: welcome.hello_sent,
+                welcomed: SystemClock.now().wall,
+                environment: environment.clone(),
+                generation: welcome.home.generation,
+                moves: Vec::new(),
+                ended: None,
+            },
+            party_entries: person.party.as_ref().map_or(0, |party| party.entries.load(Ordering::Relaxed)),
+            world,
+            person,
+            behaviour,
+            session,
+            began: now,
+            leave,
+            environment,
+            position_every,
+            next_position: now + first,
+            positions: 0,
+            holding: false,
+            reconnecting: false,
+            leaving: None,
+            logging_out: false,
+        }
+    }
+
+    async fn run(&mut self, mut events: Events) {
+        let (leave, finish) = (self.leave.clone(), self.world.finish.clone());
+        let closed = loop {
+            let (due, at) = self.next_due();
+            // Events first: an answer that is here already must not be judged late because of a timer.
+            tokio::select! {
+                biased;
+                event = events.next() => match event {
+                    Some(Event::Closed(closed)) => break Some(closed),
+                    Some(event) => self.happened(event),
+                    None => break None,
+                },
+                () = leave.cancelled(), if self.leaving.is_none() => self.leaving = Some(Instant::now()),
+                () = finish.cancelled(), if self.leaving.is_none() => self.leaving = Some(Instant::now()),
+                () = tokio::time::sleep_until(at) => self.due(&due),
+            }
+            if self.ready_to_log_out() {
+                self.logging_out = true;
+                let session = self.session.clone();
+                tokio::spawn(async move { session.logout().await });
+            }
+        };
+        self.end(closed);
+    }
+
+    fn since_began(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Pipelines are full, or the player is about to leave: nothing new is begun.
+    fn may_act(&self) -> bool {
+        self.leaving.is_none() && !self.holding && self.ledger.unanswered() < usize::from(self.person.profile.pipeline)
+    }
+
+    fn next_due(&self) -> (Due, Instant) {
+        let far = Instant::now() + Duration::from_secs(3_600);
+        let mut next = (Due::Leave, self.behaviour.leave_at().map_or(far, |at| self.began + at));
+        if let Some(since) = self.leaving {
+            next = (Due::SettleOver, since + Duration::from_millis(self.world.config.settle_ms));
+        }
+        if self.logging_out {
+            return (Due::SettleOver, far);
+        }
+        if self.may_act() {
+            let act = self.began + self.behaviour.next_at();
+            if act < next.1 {
+                next = (Due::Act, act);
+            }
+        }
+        if self.position_every.is_some() && !self.reconnecting && self.next_position < next.1 {
+            next = (Due::Position, self.next_position);
+        }
+        next
+    }
+
+    fn due(&mut self, due: &Due) {
+        match due {
+            Due::Act => self.act(),
+            Due::Position => self.position(),
+            Due::Leave => self.leaving = Some(Instant::now()),
+            Due::SettleOver => {
+                // The world did not answer in time; the logout goes on, and the ledger will call it lost.
+                self.logging_out = true;
+                let session = self.session.clone();
+                tokio::spawn(async move { session.logout().await });
+            }
+        }
+    }
+
+    fn ready_to_log_out(&self) -> bool {
+        self.leaving.is_some()
+            && !self.logging_out
+            && self.ledger.unanswered() == 0
+            && !self.reconnecting
+            && !self.holding
+    }
+
+    fn act(&mut self) {
+        let intended = self.behaviour.next_at();
+        let kind = self.behaviour.act();
+        if let (Kind::Enter(_), Some(party)) = (&kind, &self.person.party) {
+            party.entries.fetch_add(1, Ordering::Relaxed);
+        }
+        let frame = self.ledger.send(kind, intended);
+        self.world.books.open().live.actions_sent += 1;
+        self.send(frame);
+    }
+
+    fn send(&self, frame: Bytes) {
+        // The pipeline is at most 8 actions and a repetition at most 256: the window holds them. If it does not, the
+        // ledger will find the action lost, as it should.
+        if let Err(error) = self.session.try_send(frame) {
+            tracing::warn!(player = %self.person.player, %error, "cannot send");
+        }
+    }
+
+    fn position(&mut self) {
+        let every = self.position_every.unwrap_or(Duration::MAX);
+        self.next_position += every;
+        let now = Instant::now();
+        if self.next_position < now {
+            // Positions that were missed while the process was busy are of no use to anybody.
+            self.next_position = now + every;
+        }
+        self.positions += 1;
+        let message = game::Position {
+            x: (self.positions * 7 % 1_000) as u32,
+            y: (self.person.index % 1_000) as u32,
+            sequence: self.positions,
+            sent_us: u64::try_from(self.world.now().as_micros()).unwrap_or(0),
+        };
+        if self.session.datagram(Bytes::from(message.encode_to_vec())).is_ok() {
+            self.world.books.open().live.datagrams_sent += 1;
+        }
+    }
+
+    fn happened(&mut self, event: Event) {
+        match event {
+            Event::Game(body) => self.game(&body),
+            Event::Datagram(body) => self.snapshot(&body),
+            Event::Moved(moved) => {
+                self.hold(false);
+                let entries = self.person.party.as_ref().map_or(0, |party| party.entries.load(Ordering::Relaxed));
+                let party_moved = entries > self.party_entries;
+                if moved.cause == Cause::Instance {
+                    self.party_entries = entries;
+                }
+                self.ledger.moved(moved.cause, moved.home.epoch, party_moved);
+                let mut books = self.world.books.open();
+                books.moved(moved.cause);
+                record_time(&mut books.latencies.handover, moved.between);
+                drop(books);
+                self.went(moved.home.environment, moved.cause);
+            }
+            Event::Hold(_) => self.hold(true),
+            Event::Notice(_) => self.world.books.open().notices += 1,
+            Event::Reconnecting { .. } => self.reconnect(true),
+            Event::Resumed(welcome) => {
+                self.reconnect(false);
+                self.hold(false);
+                let elsewhere = self.ledger.resumed(welcome.home.epoch, welcome.gap);
+                let mut books = self.world.books.open();
+                books.resumed += 1;
+                books.gaps += u64::from(welcome.gap);
+                books.moved_while_away += u64::from(elsewhere);
+                drop(books);
+                if welcome.gap && !elsewhere {
+                    for frame in self.ledger.repeat_unanswered() {
+                        self.send(frame);
+                    }
+                }
+                self.went(welcome.home.environment, Cause::Crash);
+            }
+            Event::Welcome(_) | Event::Closed(_) => {}
+        }
+    }
+
+    fn hold(&mut self, on: bool) {
+        if self.holding != on {
+            self.holding = on;
+            let mut books = self.world.books.open();
+            if on {
+                books.holds += 1;
+                books.live.holding += 1;
+            } else {
+                books.live.holding -= 1;
+            }
+        }
+    }
+
+    fn reconnect(&mut self, on: bool) {
+        if self.reconnecting != on {
+            self.reconnecting = on;
+            let mut books = self.world.books.open();
+            if on {
+                books.live.reconnecting += 1;
+            } else {
+                books.live.reconnecting -= 1;
+            }
+        }
+    }
+
+    fn went(&mut self, to: EnvironmentId, cause: Cause) {
+        if to == self.environment {
+            return;
+        }
+        let from = std::mem::replace(&mut self.environment, to.clone());
+        self.world.books.open().went(&from, &to);
+        self.record.moves.push(Move { at: SystemClock.now().wall, from, to, cause });
+    }
+
+    fn game(&mut self, body: &[u8]) {
+        let Ok(game::Event { kind: Some(event) }) = game::Event::decode(body) else {
+            tracing::warn!(player = %self.person.player, "the world said what cannot be understood");
+            return;
+        };
+        match event {
+            game::event::Kind::Answer(answer) => self.answered(&answer),
+            game::event::Kind::Entered(entered) => {
+                self.behaviour.entered(&entered.zone, &entered.instance, self.since_began());
+                for frame in self.ledger.entered(&entered) {
+                    self.send(frame);
+                }
+            }
+            game::event::Kind::Chat(_) => {}
+        }
+    }
+
+    fn answered(&mut self, answer: &game::Answer) {
+        let Some(answered) = self.ledger.answer(answer) else {
+            if !answer.refused.is_empty() {
+                self.world.books.open().refused(&answer.refused);
+            }
+            return;
+        };
+        let took = self.since_began().saturating_sub(answered.intended);
+        let mut books = self.world.books.open();
+        books.answered(took);
+        if let Some(word) = answered.refused {
+            books.refused(&word);
+        }
+    }
+
+    fn snapshot(&self, body: &[u8]) {
+        let Ok(snapshot) = game::Snapshot::decode(body) else { return };
+        let now = u64::try_from(self.world.now().as_micros()).unwrap_or(0);
+        let mut books = self.world.books.open();
+        books.live.datagrams_received += 1;
+        if snapshot.echo_sent_us > 0 {
+            let took = Duration::from_micros(now.saturating_sub(snapshot.echo_sent_us));
+            record_time(&mut books.latencies.datagram, took);
+        }
+    }
+
+    fn end(&mut self, closed: Option<Closed>) {
+        self.hold(false);
+        self.reconnect(false);
+        let end = match closed.as_ref().map(|closed| &closed.reason) {
+            Some(CloseReason::LoggedOut) => End::Logout,
+            Some(CloseReason::Kicked) => End::Kicked,
+            _ if self.logging_out => End::Logout,
+            reason => {
+                tracing::warn!(player = %self.person.player, ?reason, "session lost");
+                End::Lost
+            }
+        };
+        let at: Timestamp = SystemClock.now().wall;
+        self.record.ended = Some((at, end));
+        let (findings, memory) = self.ledger.close(end == End::Logout);
+        self.person.memory = memory;
+        self.world.books.open().ended(self.record.clone(), end, &findings);
+    }
+}
