@@ -36,6 +36,7 @@ async fn a_full_world_holds_players_with_their_place_in_line() {
     let goodbye = v1::Goodbye { reason: "logout".into(), message: String::new() };
     anna.frame(kind::GOODBYE, &goodbye.encode_to_vec()).await;
     assert_eq!(bert.welcome().await.server_id, "w1");
+    assert_eq!(hold(&mut carl).await.place, 1, "the line moved up");
 }
 
 #[tokio::test(flavor = "multi_thread")]
