@@ -1,5 +1,5 @@
 //! The world servers' processes: what shall run ([`spec`]), what does run ([`view`]), what to do about the difference
-//! ([`plan`], pure), and the one task that does it ([`supervisor`]).
+//! ([`plan`], pure), and the one task that does it ([`Supervisor`]).
 //!
 //! ```text
 //!   Servers (handle) --ensure, stop, barrier--> supervisor --spawn, signal--> processes

@@ -65,11 +65,18 @@ pub(crate) fn start(launch: &Launch<'_>) -> io::Result<(Child, Process)> {
         .stdout(log.try_clone()?)
         .stderr(log)
         .process_group(0);
-    let child = command.spawn()?;
-    let pid = child.id().ok_or_else(|| io::Error::other("the process ended before it was seen"))?;
+    let mut child = command.spawn()?;
     // The child is not reaped before `wait`, so the pid is its own until then.
-    let process = Process::open(pid)?;
-    Ok((child, process))
+    let held =
+        child.id().ok_or_else(|| io::Error::other("the process ended before it was seen")).and_then(Process::open);
+    match held {
+        Ok(process) => Ok((child, process)),
+        Err(error) => {
+            // One that cannot be watched must not go on: another would be started beside it.
+            child.start_kill()?;
+            Err(error)
+        }
+    }
 }
 
 fn put_long_log_aside(log: &Path) -> io::Result<()> {

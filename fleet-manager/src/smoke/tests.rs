@@ -247,5 +247,7 @@ async fn a_fault_is_named_and_what_follows_is_not_tried() {
 #[tokio::test]
 async fn a_server_that_hangs_does_not_hang_the_test() {
     let lines = lines(&[("moor", Fault::Hangs)], Duration::from_millis(700)).await;
-    assert_eq!(lines[2], "login: failed, not done when all 700 ms were over");
+    // On a slow machine the time may be over before the login.
+    let over = lines.iter().filter(|line| line.ends_with("failed, not done when all 700 ms were over")).count();
+    assert_eq!(over, 1, "{lines:#?}");
 }

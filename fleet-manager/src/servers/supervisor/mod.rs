@@ -1,6 +1,6 @@
 //! The one task that owns what is known of all world servers' processes, and acts on it.
 //!
-//! It turns every message and every exit into changed knowledge, then plans ([`super::plan`](super::plan)) and does what the plan says.
+//! It turns every message and every exit into changed knowledge, then plans ([`plan`]) and does what the plan says.
 //! Starting a process blocks for a few milliseconds (two fsyncs, fork): starts are rare, and reports can wait that long.
 
 mod barriers;
