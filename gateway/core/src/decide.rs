@@ -387,3 +387,6 @@ fn pick<'a>(
     }
     best.map(|(server, occupancy)| (server, occupancy.key)).ok_or(refuse)
 }
+
+#[cfg(test)]
+mod tests;

@@ -170,3 +170,91 @@ impl EmbeddedDirectory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::run;
+    use proptest::prelude::*;
+    use tidegate_types::{CharacterId, PlayerId};
+    use uuid::Uuid;
+
+    fn who() -> Who {
+        Who { player: PlayerId::new("p").unwrap(), character: CharacterId::new("c").unwrap() }
+    }
+
+    fn home(n: u128) -> Home {
+        Home {
+            session: SessionId(Uuid::from_u128(n)),
+            server: ServerId::new(&format!("s{n}")).unwrap(),
+            instance: run(n),
+        }
+    }
+
+    fn cas(expected: u64, to: u64, n: u128) -> DirectoryOp {
+        DirectoryOp::CompareAndSet { expected: Epoch(expected), to: Epoch(to), home: home(n) }
+    }
+
+    fn check(given: &[DirectoryOp], when: DirectoryOp, expect: Result<u64, (u64, Option<u128>)>) {
+        let mut directory = EmbeddedDirectory::default();
+        let mut ask = |op| directory.answer(DirectoryRequest { id: 1, who: who(), op }).outcome;
+        for op in given {
+            ask(op.clone());
+        }
+        let expect = match expect {
+            Ok(epoch) => DirectoryOutcome::Done(Epoch(epoch)),
+            Err((epoch, n)) => DirectoryOutcome::Conflict(Entry { epoch: Epoch(epoch), home: n.map(home) }),
+        };
+        assert_eq!(ask(when), expect);
+    }
+
+    #[test]
+    fn a_home_is_given_only_to_who_knows_the_epoch() {
+        check(&[], cas(0, 1, 1), Ok(1));
+        check(&[cas(0, 1, 1)], cas(0, 1, 2), Err((1, Some(1))));
+        check(&[cas(0, 1, 1)], cas(1, 2, 2), Ok(2));
+        check(&[cas(0, 5, 1)], cas(5, 5, 2), Err((5, Some(1))));
+        check(&[], cas(3, 4, 1), Err((0, None)));
+    }
+
+    #[test]
+    fn the_same_question_again_has_the_same_answer() {
+        check(&[cas(0, 1, 1)], cas(0, 1, 1), Ok(1));
+    }
+
+    #[test]
+    fn a_cleared_entry_keeps_its_epoch() {
+        let clear = |epoch| DirectoryOp::Clear { epoch: Epoch(epoch) };
+        check(&[cas(0, 1, 1), clear(1)], cas(0, 1, 2), Err((1, None)));
+        check(&[cas(0, 1, 1), clear(1)], cas(1, 2, 2), Ok(2));
+        check(&[cas(0, 2, 1)], clear(1), Err((2, Some(1))));
+    }
+
+    #[test]
+    fn a_roster_raises_and_never_lowers() {
+        let raise = |epoch, n| DirectoryOp::Raise { epoch: Epoch(epoch), home: home(n) };
+        check(&[], raise(4, 1), Ok(4));
+        check(&[cas(0, 2, 1)], raise(3, 2), Ok(3));
+        check(&[cas(0, 3, 1)], raise(2, 2), Err((3, Some(1))));
+        check(&[cas(0, 3, 1)], raise(3, 2), Err((3, Some(1))));
+    }
+
+    proptest! {
+        #[test]
+        fn epochs_only_grow(ops in prop::collection::vec((0u8..3, 0u64..6, 0u64..6, 1u128..4), 0..40)) {
+            let mut directory = EmbeddedDirectory::default();
+            let mut highest = Epoch(0);
+            for (kind, a, b, n) in ops {
+                let op = match kind {
+                    0 => cas(a, b, n),
+                    1 => DirectoryOp::Clear { epoch: Epoch(a) },
+                    _ => DirectoryOp::Raise { epoch: Epoch(b), home: home(n) },
+                };
+                directory.answer(DirectoryRequest { id: 0, who: who(), op });
+                let epoch = directory.get(&who()).map_or(Epoch(0), |e| e.epoch);
+                prop_assert!(epoch >= highest);
+                highest = epoch;
+            }
+        }
+    }
+}

@@ -437,3 +437,6 @@ fn stray() -> Outcome {
 fn end(orders: Vec<Order>, end: End) -> Outcome {
     Outcome { orders, end: Some(end), stray: false }
 }
+
+#[cfg(test)]
+mod tests;

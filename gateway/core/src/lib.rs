@@ -8,6 +8,8 @@ mod core;
 mod counters;
 pub mod decide;
 pub mod directory;
+#[cfg(test)]
+mod fixture;
 pub mod handover;
 mod input;
 mod key;

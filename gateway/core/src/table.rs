@@ -188,3 +188,41 @@ impl Server {
         list.contains(&place.zone)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{dungeon, environment, environment_id, realm, rules, server, shared};
+
+    fn check(accepting: Option<&str>, environments: Vec<Environment>, expect: Result<Option<&str>, InvalidTable>) {
+        let accepting = accepting.map(environment_id);
+        let table = RealmTable::new(realm(), Generation(1), accepting, environments, rules());
+        match (table, expect) {
+            (Ok(table), Ok(id)) => assert_eq!(table.accepting().map(|e| e.id.as_str()), id),
+            (table, expect) => assert_eq!(table.err(), expect.err()),
+        }
+    }
+
+    #[test]
+    fn a_table_names_each_once_and_accepts_by_one_that_is_in_it() {
+        let blue = || environment("blue", vec![server("a", &[])]);
+        let green = || environment("green", vec![server("b", &[])]);
+        check(Some("blue"), vec![blue(), green()], Ok(Some("blue")));
+        check(None, vec![blue()], Ok(None));
+        check(Some("red"), vec![blue()], Err(InvalidTable::AcceptingMissing(environment_id("red"))));
+        check(
+            None,
+            vec![blue(), environment("blue", vec![])],
+            Err(InvalidTable::EnvironmentTwice(environment_id("blue"))),
+        );
+        let twice = environment("green", vec![server("a", &[])]);
+        check(None, vec![blue(), twice], Err(InvalidTable::ServerTwice(server("a", &[]).id)));
+    }
+
+    #[test]
+    fn a_server_serves_shared_zones_and_kinds_of_instance() {
+        let server = server("a", &["forest"]);
+        assert!(server.serves(&shared("forest")) && server.serves(&dungeon("any")));
+        assert!(!server.serves(&shared("dungeon")) && !server.serves(&shared("swamp")));
+    }
+}
