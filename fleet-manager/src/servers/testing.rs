@@ -24,6 +24,11 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn open(data_dir: &Path) -> Self {
+        // Nobody reports regularly here, however slow the machine is.
+        Self::with_report_timeout(data_dir, 600_000)
+    }
+
+    pub(crate) fn with_report_timeout(data_dir: &Path, report_timeout_ms: u64) -> Self {
         let options = Options {
             data_dir: data_dir.to_owned(),
             manager_url: "http://127.0.0.1:9".to_owned(),
@@ -31,8 +36,7 @@ impl Bench {
                 restart_min_ms: 10,
                 restart_max_ms: 50,
                 stop_within_ms: 200,
-                // Nobody reports regularly here, however slow the machine is.
-                report_timeout_ms: 600_000,
+                report_timeout_ms,
                 ..ServersConfig::default()
             },
         };

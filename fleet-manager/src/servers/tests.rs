@@ -222,6 +222,26 @@ async fn a_broken_stream_is_unreachable_and_not_dead() {
 }
 
 #[tokio::test]
+async fn one_that_falls_silent_is_unreachable_and_then_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::with_report_timeout(dir.path(), 300);
+    let wanted = environment(dir.path(), 1, SLEEP);
+    bench.servers.ensure(wanted.clone()).await.unwrap();
+    let mut deaths = bench.servers.deaths();
+    let world = bench.register(&server(1)).await;
+    let view = bench.until("unreachable", |v| v.servers[&server(1)].state == ServerState::Unreachable).await;
+    assert_eq!(
+        (view.servers[&server(1)].pid, view.servers[&server(1)].occupancy),
+        (Some(world.pid), Occupancy::Unknown)
+    );
+    assert_eq!(view.servers[&server(1)].reason, "no report for 300 ms");
+    assert_eq!(deaths.recv().await.unwrap(), ServerDead { server: server(1), instance: world.instance });
+    let replaced = |v: &ServersView| v.servers[&server(1)].pid.is_some_and(|pid| pid != world.pid);
+    bench.until("replaced", replaced).await;
+    bench.end(&wanted.environment).await;
+}
+
+#[tokio::test]
 async fn loaded_servers_wait_until_they_are_wanted_to_serve() {
     let dir = tempfile::tempdir().unwrap();
     let bench = Bench::open(dir.path());
