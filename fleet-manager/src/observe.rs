@@ -119,3 +119,33 @@ fn departed(departed: sessions::Departed) -> Departed {
     };
     Departed { environment: departed.environment, at: departed.at, how }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn how(word: &str) -> Departure {
+        departed(sessions::Departed { environment: "blue".parse().unwrap(), at: Timestamp(1), how: word.to_owned() })
+            .how
+    }
+
+    #[test]
+    fn every_cause_and_every_end_of_a_session_is_a_departure_of_its_own() {
+        for cause in Cause::ALL {
+            assert_eq!(how(cause.as_str()), Departure::Moved(cause));
+        }
+        assert_eq!(how("logout"), Departure::Logout);
+        assert_eq!(how("kicked"), Departure::Kicked);
+        assert_eq!(how("grace_over"), Departure::GraceOver);
+        for word in ["lost", "unreported", "replaced", "ejected", ""] {
+            assert_eq!(how(word), Departure::Other, "{word}");
+        }
+    }
+
+    #[test]
+    fn a_session_without_a_server_is_still_counted() {
+        let row = v1::SessionRow { session_id: vec![1; 16], player: "p".into(), ..v1::SessionRow::default() };
+        let seen = session(&row).expect("is seen");
+        assert_eq!((seen.server.as_str(), seen.zone.as_str(), seen.party), ("-", "-", None));
+    }
+}

@@ -30,6 +30,9 @@ const LOOK: Duration = Duration::from_millis(100);
 /// What is observed is told to the core at least this often: rates and timers need it.
 const OBSERVE: Duration = Duration::from_secs(1);
 
+/// Sessions change all the time in a busy world; as long as nothing else does, they are counted at most this often.
+const COUNT: Duration = Duration::from_millis(250);
+
 /// Servers that have not changed are told again after this, so that nothing depends on a single message.
 const REPEAT: Duration = Duration::from_secs(2);
 
@@ -324,7 +327,10 @@ impl Seen {
     }
 
     fn due(&self) -> bool {
-        self.changed() || self.last.is_none_or(|last| last.elapsed() >= OBSERVE)
+        let Some(age) = self.last.map(|last| last.elapsed()) else { return true };
+        let sessions = age >= COUNT && self.sessions.has_changed().unwrap_or(false);
+        let others = self.servers.has_changed().unwrap_or(false) || self.gateways.has_changed().unwrap_or(false);
+        sessions || others || age >= OBSERVE
     }
 
     fn mark(&mut self) {

@@ -88,6 +88,8 @@ impl Service {
     pub async fn new(config: Config) -> Result<Self, ServiceError> {
         let data_dir = open_folder(&config.data_dir)?;
         let lock = lock(&data_dir)?;
+        // Whoever waits for the address must not read that of an earlier run.
+        forget_address(&data_dir)?;
         let grpc = bind("listen", config.listen).await?;
         let metrics = bind("metrics_listen", config.metrics_listen).await?;
         let address = local("listen", &grpc)?;
@@ -302,6 +304,14 @@ fn tickets(folder: &Path) -> Result<(), ServiceError> {
     };
     // Written again each time, so that the two always belong together.
     key.public().save(&public).map_err(|e| data(&public, &e))
+}
+
+fn forget_address(data_dir: &Path) -> Result<(), ServiceError> {
+    let path = data_dir.join(ADDRESS_FILE);
+    match std::fs::remove_file(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(data(&path, &e)),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Written beside and renamed, so that whoever waits for the file never reads half of it.

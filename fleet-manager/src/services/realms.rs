@@ -42,7 +42,10 @@ impl Api {
         let now = now();
         let folder = self.manager.surroundings().data_dir.join("realms");
         let database = |id: &tidegate_types::RealmId| folder.join(id.as_str()).join("world.db").display().to_string();
-        let (id, spec) = convert::realm::spec(realm, now, database)?;
+        let (id, mut spec) = convert::realm::spec(realm, now, database)?;
+        // World servers run in a folder of their own: a relative path would mean another file to each of them.
+        let database = self.manager.surroundings().data_dir.join(&spec.database);
+        spec.database = database.display().to_string();
         let store = &self.manager.surroundings().store;
         if self.manager.realm(id.as_str()).is_ok() {
             let refusal = Refusal {

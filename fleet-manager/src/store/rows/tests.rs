@@ -41,16 +41,18 @@ fn generation() -> impl Strategy<Value = Generation> {
 
 fn build() -> impl Strategy<Value = BuildInfo> {
     (id(), option::of(any::<[u8; 32]>()), vec(any::<u32>(), 0..3), any::<u32>(), vec(any::<u32>(), 0..3), text())
-        .prop_map(|(version, assets_digest, state_formats_read, state_format_write, schema_versions, client_versions)| {
-            BuildInfo {
-                version,
-                assets_digest,
-                state_formats_read,
-                state_format_write,
-                schema_versions,
-                client_versions,
-            }
-        })
+        .prop_map(
+            |(version, assets_digest, state_formats_read, state_format_write, schema_versions, client_versions)| {
+                BuildInfo {
+                    version,
+                    assets_digest,
+                    state_formats_read,
+                    state_format_write,
+                    schema_versions,
+                    client_versions,
+                }
+            },
+        )
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
@@ -160,7 +162,8 @@ fn departure() -> impl Strategy<Value = Departure> {
 
 fn drain() -> impl Strategy<Value = Drain> {
     let state = select(vec![DrainState::Running, DrainState::Forcing, DrainState::Completed, DrainState::Cancelled]);
-    let counts = (any::<u32>(), btree_map(departure(), any::<u32>(), 0..4), btree_set(any::<u64>(), 0..3), any::<u64>());
+    let counts =
+        (any::<u32>(), btree_map(departure(), any::<u32>(), 0..4), btree_set(any::<u64>(), 0..3), any::<u64>());
     let times = (at(), option::of(at()), option::of(at()));
     (id(), state, policy(), any::<bool>(), cause(), times, any::<bool>(), generation(), counts).prop_map(
         |(environment, state, policy, policy_given, cause, times, ignore_extensions, generation, counts)| {
@@ -203,8 +206,12 @@ fn step() -> impl Strategy<Value = Step> {
         StepState::Skipped,
         StepState::Undone,
     ]);
-    let check = (text(), any::<bool>(), any::<bool>(), text())
-        .prop_map(|(name, ok, warning, why)| Check { name, ok, warning, why });
+    let check = (text(), any::<bool>(), any::<bool>(), text()).prop_map(|(name, ok, warning, why)| Check {
+        name,
+        ok,
+        warning,
+        why,
+    });
     let times = (option::of(at()), option::of(at()), option::of(at()));
     (name, state, times, text(), vec(check, 0..3), any::<u32>()).prop_map(
         |(name, state, (started, ended, until), outcome, checks, attempts)| Step {
