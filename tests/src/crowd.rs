@@ -33,7 +33,7 @@ impl Crowd {
             players,
             hz: 2.0,
             arrival_per_s: 100.0,
-            pace: 60.0,
+            pace: 6.0,
             name_prefix: realm.to_owned(),
             client_version: "2.0.0".to_owned(),
             ..Config::default()

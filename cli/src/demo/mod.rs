@@ -97,8 +97,8 @@ async fn update(args: &Args, fleet: &Fleet, picture: &Picture) -> Result<Outcome
         hz: args.hz,
         seed: args.seed,
         arrival_per_s: f64::from(args.players.max(500)) / 2.5,
-        // A stay of half an hour in some seconds: this is all that is compressed.
-        pace: 60.0,
+        // Stays of some seconds instead of some minutes: this is all that is compressed.
+        pace: 6.0,
         client_version: "2.0.0".to_owned(),
         name_prefix: "demo".to_owned(),
         settle_ms: 10_000,
