@@ -149,19 +149,14 @@ impl Seats {
         };
         match &slot.phase {
             Phase::Playing if ready => self.ask(seat, Phase::Freezing, Request::Freeze, out),
-            Phase::Freezing => {
-                slot.asked = Some(at);
-                // The thaw is over as soon as it is asked to be frozen again.
-                if slot.after == Some(After::Thaw) {
-                    slot.after = None;
-                    out.push(Step::Say { at, what: Said::Thawed });
-                }
-            }
+            // Repeated: one answer is enough.
+            Phase::Freezing if slot.after.is_none() => slot.asked = Some(at),
             Phase::Frozen(frozen) => {
                 let what = Said::Frozen { epoch, frozen: frozen.clone() };
                 out.push(Step::Say { at, what });
             }
             Phase::Playing
+            | Phase::Freezing
             | Phase::Attaching
             | Phase::Preparing
             | Phase::Prepared
@@ -205,10 +200,10 @@ impl Seats {
             return refuse(Refusal::StaleEpoch(highest), out);
         }
         if let Some(slot) = existing.and_then(|seat| self.slot(seat)) {
-            if request.epoch < slot.epoch {
+            let inert = matches!(slot.phase, Phase::Preparing | Phase::Prepared) && !slot.attached_again;
+            if request.epoch < slot.epoch || (!inert && request.epoch == slot.epoch) {
                 return refuse(Refusal::StaleEpoch(slot.epoch), out);
             }
-            let inert = matches!(slot.phase, Phase::Preparing | Phase::Prepared);
             // A preparation may be repeated; a player who is in play here for a gateway may not be prepared over.
             if !inert && (slot.at.is_some() || slot.phase == Phase::Leaving) {
                 return refuse(Refusal::NotReady, out);
@@ -336,7 +331,8 @@ impl Seats {
     /// A newer epoch takes the player: what is here is dropped unsaved, after the world has answered what it owes.
     fn fence(&mut self, seat: Seat, out: &mut Vec<Step>) {
         let Some(slot) = self.slot(seat) else { return };
-        if let Some(at) = slot.at {
+        // One who leaves is only being saved, and the database refuses a save under an epoch that is over.
+        if let Some(at) = slot.at.filter(|_| slot.phase != Phase::Leaving) {
             out.push(Step::Say { at, what: Said::Eject("fenced".to_owned()) });
         }
         let (player, epoch) = (slot.who.player.clone(), slot.epoch);

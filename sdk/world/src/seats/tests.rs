@@ -288,14 +288,19 @@ impl Play {
         let mut steps = Vec::new();
         let out = &mut steps;
         let up = |play: &Self, at: At| play.links.contains(&at.0);
+        // A gateway gives a handle to another only after its last stay's end was answered.
+        let free = |play: &Self, at: At| {
+            let ending = |what: &&str| ["leave", "release", "abort"].contains(what);
+            up(play, at) && !play.open.get(&at).is_some_and(|open| open.iter().any(ending))
+        };
         match one {
-            Move::Attach { at, player, session, epoch, ready } if up(self, at) => {
+            Move::Attach { at, player, session, epoch, ready } if free(self, at) => {
                 self.expects(at, "attach");
                 let request =
                     AttachRequest { who: who(player, session), epoch: Epoch(epoch), place: None, cause: Cause::Login };
                 self.seats.attach(at, request, ready, out);
             }
-            Move::Prepare { at, player, session, epoch, ready, intact } if up(self, at) => {
+            Move::Prepare { at, player, session, epoch, ready, intact } if free(self, at) => {
                 self.expects(at, "prepare");
                 let (who, epoch) = (who(player, session), Epoch(epoch));
                 let request = PrepareRequest { who, epoch, place: None, cause: Cause::Zone, state: frozen(), intact };
@@ -409,6 +414,7 @@ impl Play {
             Said::Eject(reason) if reason == "fenced" => (&[], ALL),
             Said::Eject(_) => (&[], &[]),
             Said::Attached { .. } => (&["attach"], &["attach", "activate", "prepare", "freeze", "thaw"]),
+            Said::AttachRefused(_) if self.seats.seat_at(at).is_none() => (&["attach", "activate"], ALL),
             Said::AttachRefused(_) => (&["attach", "activate"], &["attach", "activate"]),
             Said::Frozen { .. } | Said::FreezeRefused(_) => (&["freeze"], &["freeze"]),
             // By a thaw, or by an owner's word under that handle.
