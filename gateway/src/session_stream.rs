@@ -1,7 +1,7 @@
 //! What a client may say on its session stream: bytes in, frames out, and the close code for everything else.
 //!
 //! ```text
-//!   Expecting Hello --Hello--> Open --Game | Ack--> Open --Goodbye--> Ended
+//!   Expecting Hello --Hello--> Open --Game | Ack--> Open --Goodbye--> Ended --Ack--> Ended
 //! ```
 //!
 //! Refuses before it waits: an unknown type or a length above the limit closes the connection without its body.
@@ -60,7 +60,7 @@ impl FrameReader {
         let limit = match (kind, self.state) {
             (player::HELLO, State::ExpectingHello) => MAX_PLAYER_BODY,
             (player::GAME, State::Open) => MAX_GAME_BODY,
-            (player::ACK | player::GOODBYE, State::Open) => MAX_PLAYER_BODY,
+            (player::GOODBYE, State::Open) | (player::ACK, State::Open | State::Ended) => MAX_PLAYER_BODY,
             // Everything else is unknown, the gateway's own to send, or not now.
             _ => return Err(CloseCode::BadFrame),
         };
@@ -137,6 +137,20 @@ mod tests {
             ClientFrame::Goodbye,
         ];
         assert_eq!(read(&wire), (expected, None));
+    }
+
+    #[test]
+    fn acknowledgements_may_follow_the_goodbye_and_nothing_else_may() {
+        // The world saves before it lets go; until then its frames still come, and the client's timer acknowledges them.
+        let ack = v1::Ack { received_frames: 3 }.encode_to_vec();
+        let hello = hello().encode_to_vec();
+        let until_goodbye = [(player::HELLO, &hello[..]), (player::GOODBYE, &b""[..])];
+        let (frames, code) = read(&wire(&[&until_goodbye[..], &[(player::ACK, &ack), (player::ACK, &ack)]].concat()));
+        assert_eq!((frames[2..].to_vec(), code), (vec![ClientFrame::Ack(3); 2], None));
+        for kind in [player::GAME, player::GOODBYE, player::HELLO] {
+            let after = [&until_goodbye[..], &[(kind, &b""[..])]].concat();
+            assert_eq!(read(&wire(&after)).1, Some(CloseCode::BadFrame), "{kind}");
+        }
     }
 
     #[test]
