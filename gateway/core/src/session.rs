@@ -186,8 +186,6 @@ pub(crate) enum Then {
     End(Ending),
     /// Another home is looked for.
     Replace {
-        /// A newer table demands it: its acknowledgement waits.
-        rerouted: bool,
         /// The search so far.
         search: Search,
     },

@@ -174,6 +174,6 @@ impl Core {
         let (seat, mut search) = (*seat, search.clone());
         search.avoid.push(seat.server);
         search.tries += 1;
-        self.leave(key, seat, Then::Replace { rerouted: false, search }, cx);
+        self.leave(key, seat, Then::Replace { search }, cx);
     }
 }

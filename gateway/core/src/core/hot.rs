@@ -86,6 +86,10 @@ impl Core {
         let Some(session) = usage.session.and_then(|key| self.sessions.get_mut(key.index())) else {
             return Downstream::Unknown;
         };
+        if matches!(session.state, State::Leaving { then: Then::Replace { .. }, .. }) {
+            // A home that is being given up before the player was told of it.
+            return Downstream::Unknown;
+        }
         self.counters.frames_down += 1;
         match (usage.role, session.conn) {
             (Role::Home, Some(conn)) if session.greeted && !session.window.has_unsent() => {

@@ -177,6 +177,7 @@ impl Core {
     pub(super) fn left_unheard(&mut self, key: SessionKey, cx: &mut Cx<'_>) -> Option<Search> {
         let session = &mut self.sessions[key.index()];
         let State::Leaving { then, .. } = &session.state else { return None };
+        self.rerouting.remove(&key);
         match then.clone() {
             Then::End(ending) => {
                 session.ending = Some(ending.clone());
@@ -184,7 +185,6 @@ impl Core {
                 Some(Search::default())
             }
             Then::Replace { search, .. } => {
-                self.rerouting.remove(&key);
                 self.resume_grace(key, cx);
                 Some(search)
             }

@@ -87,6 +87,10 @@ impl Servers {
         self.slab.iter().map(|(index, _)| key_of(index)).collect()
     }
 
+    pub(super) fn any_unwanted(&self) -> bool {
+        self.slab.iter().any(|(_, state)| state.wanted.is_none())
+    }
+
     pub(super) fn ensure(&mut self, id: &ServerId) -> ServerKey {
         if let Some(key) = self.key(id) {
             return key;

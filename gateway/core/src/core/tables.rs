@@ -79,7 +79,7 @@ impl Core {
     }
 
     pub(super) fn has_unwanted_servers(&self) -> bool {
-        self.servers.keys().into_iter().any(|key| self.servers.get(key).is_some_and(|s| s.wanted.is_none()))
+        self.servers.any_unwanted()
     }
 
     /// Servers that left the table keep their link until their last player is gone.
@@ -113,17 +113,30 @@ impl Core {
         let Some(table) = &self.table else { return };
         let mut stale = Vec::new();
         for (index, session) in &self.sessions {
-            if let State::Attaching { seat, permit: Some(permit), .. } = &session.state
-                && !session.in_play
-                && !still_good(table, permit)
-            {
-                stale.push((SessionKey(super::servers::key_of(index).0), *seat));
+            let key = SessionKey(super::servers::key_of(index).0);
+            match &session.state {
+                State::Attaching { seat, permit: Some(permit), .. }
+                    if !session.in_play && !still_good(table, permit) =>
+                {
+                    stale.push((key, *seat));
+                }
+                // Taken back already, for another reason: the attach may be on its way all the same.
+                State::Leaving { .. } if !session.in_play => {
+                    self.rerouting.insert(key);
+                }
+                State::Waiting { .. }
+                | State::Claiming { .. }
+                | State::Attaching { .. }
+                | State::Playing { .. }
+                | State::Moving(_)
+                | State::Lost { .. }
+                | State::Leaving { .. } => {}
             }
         }
         for (key, seat) in stale {
             self.counters.rerouted += 1;
             self.rerouting.insert(key);
-            self.leave(key, seat, Then::Replace { rerouted: true, search: Search::default() }, cx);
+            self.leave(key, seat, Then::Replace { search: Search::default() }, cx);
         }
     }
 
