@@ -65,12 +65,18 @@ impl Cluster {
         (cluster, blue)
     }
 
-    /// Registers a build of the stub with these options and stub arguments.
+    /// Registers a build of the stub with these options and stub arguments, and a small asset bundle.
+    ///
+    /// # Panics
+    /// When its assets cannot be written.
     pub fn register(&self, version: &str, options: &str, stub: &str) {
-        let program = binary();
+        let assets = self.folder.path().join(format!("assets-{version}"));
+        std::fs::create_dir_all(&assets).expect("a folder");
+        std::fs::write(assets.join("world.txt"), format!("the world of {version}")).expect("a file");
         let line = format!(
-            "build register {version} {options} -- {} world-server-stub --build {version} {stub}",
-            program.display()
+            "build register {version} {options} --assets {} -- {} world-server-stub --build {version} {stub}",
+            assets.display(),
+            binary().display()
         );
         let _ = self.operator.run(&line);
     }

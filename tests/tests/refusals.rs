@@ -31,12 +31,12 @@ fn a_wrong_build_stops_the_rollout() {
 
 #[test]
 fn a_wrong_digest_stops_the_rollout() {
-    stops_before_the_flip("wrong-digest", "digest");
+    stops_before_the_flip("wrong-digest", "reports assets");
 }
 
 #[test]
 fn a_failed_smoke_test_stops_the_rollout() {
-    stops_before_the_flip("refuse-prepare", "prepare");
+    stops_before_the_flip("refuse-prepare", "smoke test zone change failed");
 }
 
 #[test]
