@@ -195,6 +195,7 @@ impl RealmActor {
             return;
         }
         self.adopt(next);
+        log(std::slice::from_ref(&outcome));
         drop(answer.send(Ok(Answer { reply: outcome.reply, body })));
         self.executor.perform(&self.realm, outcome.effects, shutdown).await;
     }
@@ -239,6 +240,7 @@ impl RealmActor {
             }
         }
         self.adopt(next);
+        log(&outcomes);
         for outcome in outcomes {
             self.executor.perform(&self.realm, outcome.effects, shutdown).await;
         }
@@ -251,27 +253,17 @@ impl RealmActor {
 
     fn commit_of(&self, next: &Realm, outcomes: &[Outcome], who: &str, request_id: &str, now: Timestamp) -> Commit {
         let changes: std::collections::BTreeSet<_> = outcomes.iter().flat_map(|o| &o.changes).collect();
-        let audit = outcomes.iter().flat_map(|o| &o.audit).map(|entry| {
-            tracing::info!(
-                what = entry.what,
-                subject = entry.subject,
-                before = entry.before,
-                after = entry.after,
-                why = entry.why,
-                "changed"
-            );
-            AuditRow {
-                sequence: 0,
-                at_ms: now.0,
-                who: entry.who.clone().unwrap_or_else(|| who.to_owned()),
-                what: entry.what.to_owned(),
-                realm: next.rows.id.to_string(),
-                subject: entry.subject.clone(),
-                why: entry.why.clone(),
-                before: entry.before.clone(),
-                after: entry.after.clone(),
-                request_id: request_id.to_owned(),
-            }
+        let audit = outcomes.iter().flat_map(|o| &o.audit).map(|entry| AuditRow {
+            sequence: 0,
+            at_ms: now.0,
+            who: entry.who.clone().unwrap_or_else(|| who.to_owned()),
+            what: entry.what.to_owned(),
+            realm: next.rows.id.to_string(),
+            subject: entry.subject.clone(),
+            why: entry.why.clone(),
+            before: entry.before.clone(),
+            after: entry.after.clone(),
+            request_id: request_id.to_owned(),
         });
         Commit {
             audit: audit.collect(),
@@ -298,6 +290,14 @@ impl RealmActor {
         let occupancy = observe::occupancy(&self.realm, &self.surroundings.gateways, &self.surroundings.sessions);
         events.push(Event::Occupancy(occupancy));
         events
+    }
+}
+
+/// Says what has changed, once it is durable.
+fn log(outcomes: &[Outcome]) {
+    for entry in outcomes.iter().flat_map(|outcome| &outcome.audit) {
+        let (what, subject) = (entry.what, entry.subject.as_str());
+        tracing::info!(what, subject, before = entry.before, after = entry.after, why = entry.why, "changed");
     }
 }
 

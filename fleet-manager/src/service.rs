@@ -35,6 +35,9 @@ pub const ADDRESS_FILE: &str = "manager.addr";
 /// How long open calls may take to end after a stop. Streams end at once; what is left is a call in the middle of a write.
 const END: Duration = Duration::from_secs(3);
 
+/// Calls and watches that one connection may have open at once. A gateway or world server needs one, a console some dozens.
+const STREAMS: u32 = 256;
+
 /// How often a quiet connection is asked whether it is alive, and how long it may take to answer: a gateway that lost its
 /// network is noticed within their sum.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(5));
@@ -208,6 +211,7 @@ async fn serve(listener: TcpListener, manager: Manager, stop: CancellationToken)
     let (interval, timeout) = KEEPALIVE;
     let mut server = tonic::transport::Server::builder()
         .accept_http1(true)
+        .max_concurrent_streams(Some(STREAMS))
         .http2_keepalive_interval(Some(interval))
         .http2_keepalive_timeout(Some(timeout))
         .layer(GrpcWebLayer::new());
