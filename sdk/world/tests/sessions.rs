@@ -190,8 +190,8 @@ async fn a_broken_link_parks_and_the_same_session_is_bound_again() {
     gateway.game(5, "hello again");
     gateway.hears("hello again").await;
     assert_eq!(host.log(), ["attach p1 3", "park 0", "unpark 0"]);
-    // A higher epoch takes the player over without saving what is here.
-    gateway.attach(6, &player(1), 5);
+    // A higher epoch takes the player over without saving what is here. (Both handles are on one stream: order is kept.)
+    gateway.attach(9, &player(1), 5);
     assert!(matches!(gateway.control().await, to_gateway::Message::Eject(eject) if eject.handle == 5));
     assert!(matches!(gateway.control().await, to_gateway::Message::Attached(attached) if attached.epoch == 5));
     assert_eq!(host.log()[3..], ["release 0", "attach p1 5"]);
