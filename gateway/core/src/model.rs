@@ -4,6 +4,7 @@
 //! Everything is driven by [`World::step`] with small numbers, so that one list of numbers is one history. The rules of the
 //! design are checked while it runs; [`World::violations`] tells what was broken. No I/O, clock or randomness.
 
+mod apart;
 mod database;
 mod execute;
 mod manager;
@@ -17,6 +18,8 @@ use std::time::Duration;
 
 use tidegate_types::{EnvironmentId, Mono, Now, RealmId, ServerId, SessionId, Timestamp, ZoneId};
 
+use self::apart::Apart;
+pub use self::apart::{Landed, NewProcess, Presence};
 use self::database::Database;
 use self::manager::Manager;
 use self::players::Player;
@@ -104,6 +107,8 @@ pub struct World {
     /// What the core told the manager, oldest first; a simulation with a real manager takes it.
     told: Vec<Action>,
     violations: Vec<String>,
+    /// Set: the manager is outside.
+    apart: Option<Apart>,
     trace: Option<Vec<String>>,
 }
 
@@ -111,7 +116,6 @@ impl World {
     /// Two environments, the first accepting; everything is up, nobody is in.
     #[must_use]
     pub fn new(setup: &Setup) -> Self {
-        let now = Now { mono: Mono(1_000_000), wall: Timestamp(1_000_000) };
         let mut processes = BTreeMap::new();
         for (e, environment) in ["blue", "green"].iter().enumerate() {
             for n in 0..setup.servers {
@@ -126,16 +130,22 @@ impl World {
                 processes.insert(id.clone(), Process::new(id, environment, run, zones, setup.capacity));
             }
         }
-        let players = (0..setup.players).map(Player::new).collect();
-        let mut world = Self {
+        let mut world = Self::empty(setup, processes);
+        world.publish();
+        world.connect_all();
+        world
+    }
+
+    fn empty(setup: &Setup, processes: BTreeMap<ServerId, Process>) -> Self {
+        Self {
             core: Core::new(RealmId::new("model").expect("an id"), setup.core.clone()),
             config: setup.core.clone(),
-            now,
+            now: Now { mono: Mono(1_000_000), wall: Timestamp(1_000_000) },
             directory: EmbeddedDirectory::default(),
             questions: VecDeque::new(),
             database: Database::default(),
             processes,
-            players,
+            players: (0..setup.players).map(Player::new).collect(),
             links: BTreeMap::new(),
             next_link: 1,
             by_server: BTreeMap::new(),
@@ -146,11 +156,9 @@ impl World {
             manager: Manager::new(),
             told: Vec::new(),
             violations: Vec::new(),
+            apart: None,
             trace: setup.trace.then(Vec::new),
-        };
-        world.publish();
-        world.connect_all();
-        world
+        }
     }
 
     /// One thing happens. What rules it breaks is added to [`World::violations`].
@@ -264,14 +272,16 @@ impl World {
         self.trace.as_deref().unwrap_or_default()
     }
 
-    fn note(&mut self, what: impl FnOnce() -> String) {
+    /// Writes down what happens, if it is to be written down.
+    pub fn note(&mut self, what: impl FnOnce() -> String) {
         let now = self.now.mono.0;
         if let Some(trace) = &mut self.trace {
             trace.push(format!("{now} {}", what()));
         }
     }
 
-    fn violation(&mut self, what: String) {
+    /// A rule is broken.
+    pub fn violation(&mut self, what: String) {
         self.violations.push(format!("at {} us: {what}", self.now.mono.0));
     }
 

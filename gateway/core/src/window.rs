@@ -37,30 +37,66 @@ pub(crate) enum Queued {
 pub(crate) struct Window {
     limits: Limits,
     /// Frames to the player, oldest first: number `base` onwards.
-    down: VecDeque<Bytes>,
-    down_bytes: usize,
+    down: Frames,
     base: u64,
     /// Frames below this number have been given to the present connection.
     sent: u64,
-    up: VecDeque<Bytes>,
-    up_bytes: usize,
+    up: Frames,
     received: u64,
+}
+
+/// Frames in a row. Copied, not shared: a frame is a slice of a buffer that many sessions' frames came in, and keeping one
+/// would keep them all. One ring for all bytes, so that the usual case allocates nothing.
+#[derive(Debug, Clone, Default)]
+struct Frames {
+    lengths: VecDeque<u32>,
+    bytes: VecDeque<u8>,
+}
+
+/// Room that an empty ring may keep, in bytes; after a burst the rest is given back.
+const KEPT_ROOM: usize = 4 * 1024;
+
+impl Frames {
+    fn len(&self) -> usize {
+        self.lengths.len()
+    }
+
+    fn push(&mut self, body: &Bytes) {
+        self.lengths.push_back(u32::try_from(body.len()).expect("a frame is at most 16 KiB long"));
+        self.bytes.extend(&body[..]);
+    }
+
+    fn pop(&mut self) -> bool {
+        let Some(length) = self.lengths.pop_front() else { return false };
+        self.bytes.drain(..length as usize);
+        if self.lengths.is_empty() && self.bytes.capacity() > KEPT_ROOM {
+            self.clear();
+        }
+        true
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// All but the first `skip`.
+    fn copy_from(&self, skip: usize) -> Vec<Bytes> {
+        let mut at: usize = self.lengths.iter().take(skip).map(|length| *length as usize).sum();
+        let mut frames = Vec::with_capacity(self.len().saturating_sub(skip));
+        for length in self.lengths.iter().skip(skip) {
+            let end = at + *length as usize;
+            frames.push(self.bytes.range(at..end).copied().collect());
+            at = end;
+        }
+        frames
+    }
 }
 
 impl Window {
     /// Nothing sent, nothing received.
     #[must_use]
-    pub(crate) const fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            down: VecDeque::new(),
-            down_bytes: 0,
-            base: 0,
-            sent: 0,
-            up: VecDeque::new(),
-            up_bytes: 0,
-            received: 0,
-        }
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { limits, down: Frames::default(), base: 0, sent: 0, up: Frames::default(), received: 0 }
     }
 
     /// A frame for the player, that is being given to the connection now.
@@ -76,16 +112,14 @@ impl Window {
     }
 
     fn push(&mut self, body: &Bytes) {
-        self.down_bytes += body.len();
-        self.down.push_back(body.clone());
-        while self.down.len() > self.limits.window_frames || self.down_bytes > self.limits.window_bytes {
+        self.down.push(body);
+        while self.down.len() > self.limits.window_frames || self.down.bytes.len() > self.limits.window_bytes {
             self.forget_oldest();
         }
     }
 
     fn forget_oldest(&mut self) {
-        if let Some(body) = self.down.pop_front() {
-            self.down_bytes -= body.len();
+        if self.down.pop() {
             self.base += 1;
             self.sent = self.sent.max(self.base);
         }
@@ -112,7 +146,7 @@ impl Window {
     pub(crate) fn take_unsent(&mut self) -> Vec<Bytes> {
         let skip = usize::try_from(self.sent - self.base).unwrap_or(usize::MAX);
         self.sent = self.total();
-        self.down.iter().skip(skip).cloned().collect()
+        self.down.copy_from(skip)
     }
 
     /// The player is back on a new connection, having received so many. What it lacks waits again. Returns true if some of
@@ -133,7 +167,6 @@ impl Window {
     /// that wait for a home stay.
     pub(crate) fn restart(&mut self) {
         self.down.clear();
-        self.down_bytes = 0;
         self.base = 0;
         self.sent = 0;
         self.received = 0;
@@ -155,13 +188,12 @@ impl Window {
     /// A frame of the player's that waits for a home. Frames beyond the limit are taken up to twice its size, because the
     /// sender may have had some in hand when told to stop.
     pub(crate) fn queue(&mut self, body: &Bytes) -> Queued {
-        if self.up.len() >= 2 * self.limits.queued_frames || self.up_bytes >= 2 * self.limits.queued_bytes {
+        if self.up.len() >= 2 * self.limits.queued_frames || self.up.bytes.len() >= 2 * self.limits.queued_bytes {
             return Queued::TooMany;
         }
         self.received += 1;
-        self.up_bytes += body.len();
-        self.up.push_back(body.clone());
-        if self.up.len() >= self.limits.queued_frames || self.up_bytes >= self.limits.queued_bytes {
+        self.up.push(body);
+        if self.up.len() >= self.limits.queued_frames || self.up.bytes.len() >= self.limits.queued_bytes {
             Queued::KeptFull
         } else {
             Queued::Kept
@@ -170,8 +202,9 @@ impl Window {
 
     /// The player's frames that waited, in order.
     pub(crate) fn take_queued(&mut self) -> Vec<Bytes> {
-        self.up_bytes = 0;
-        self.up.drain(..).collect()
+        let frames = self.up.copy_from(0);
+        self.up.clear();
+        frames
     }
 
     /// How many of the player's frames were taken.

@@ -54,6 +54,9 @@ impl Manager {
 impl World {
     /// A new table for the gateway.
     pub(super) fn publish(&mut self) {
+        if self.table_from_disk() {
+            return;
+        }
         self.manager.generation += 1;
         let table = self.table();
         self.input(Input::Table(table));
@@ -111,6 +114,7 @@ impl World {
 
     /// Rule 3: no new session reaches a world server of an environment that does not accept, once that is acknowledged.
     pub(super) fn check_rule_3(&mut self, at: &EnvironmentId, who: &Who) {
+        self.lands_new(at, who);
         let Some((generation, accepting)) = self.manager.acknowledged else { return };
         if generation == self.manager.generation && accepting.map(environment).as_ref() != Some(at) {
             self.violation(format!("{} logs in at {at}, which was acknowledged not to accept", who.player));
@@ -190,7 +194,7 @@ impl World {
     }
 
     /// The gateway dies and comes back, knowing nothing but the last table.
-    pub(super) fn restart_gateway(&mut self) {
+    pub fn restart_gateway(&mut self) {
         self.core = Core::new(RealmId::new("model").expect("an id"), self.config.clone());
         self.directory = EmbeddedDirectory::default();
         self.questions.clear();
@@ -207,11 +211,6 @@ impl World {
 
     /// Everything that is broken is mended: deaths are reported, processes started, links noticed and dialled.
     pub(super) fn heal(&mut self) {
-        let links: BTreeSet<u32> = self.links.keys().copied().collect();
-        for id in links {
-            self.gateway_notices(id);
-            self.world_notices(id);
-        }
         for id in self.processes.keys().cloned().collect::<Vec<_>>() {
             self.report_dead(&id);
             self.start(&id);
@@ -220,22 +219,35 @@ impl World {
             self.manager.accepting = Some(0);
             self.publish();
         }
+        self.mend_links();
+    }
+
+    pub(super) fn mend_links(&mut self) {
+        let links: BTreeSet<u32> = self.links.keys().copied().collect();
+        for id in links {
+            self.gateway_notices(id);
+            self.world_notices(id);
+        }
         self.connect_all();
         self.notice_lost_connections();
     }
 
     pub(super) fn check_at_rest(&mut self) {
-        if self.core.counters().moving_now > 0 {
-            self.violation("a hand-over does not end".to_owned());
-        }
         if self.manager.acknowledged.map(|(generation, _)| generation) != Some(self.manager.generation) {
             self.violation("the table is not acknowledged".to_owned());
+        }
+        self.check_core_at_rest();
+        self.check_players_at_rest();
+    }
+
+    pub(super) fn check_core_at_rest(&mut self) {
+        if self.core.counters().moving_now > 0 {
+            self.violation("a hand-over does not end".to_owned());
         }
         let counters = self.core.counters();
         let (misroutes, moved) = (counters.misroutes, counters.moved_without_cause);
         if misroutes + moved > 0 {
             self.violation(format!("the core counts {misroutes} misroutes, {moved} moves without cause"));
         }
-        self.check_players_at_rest();
     }
 }

@@ -294,6 +294,8 @@ impl World {
                 self.players[index].environment = None;
             }
             PlayerMessage::Refused { .. } => {
+                let session = self.players[index].ticket.map(|(session, _)| session);
+                self.is_refused(session);
                 self.players[index].ticket = None;
                 self.players[index].environment = None;
                 self.players[index].refused = true;

@@ -1,0 +1,532 @@
+//! One thing at a time: what the core does, action by action, where the histories only see that no rule is broken.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use gateway_core::table::{Boundaries, Environment, RealmTable, Rules, Server};
+use gateway_core::{
+    Action, CommandAction, CommandOutcome, ConnKey, Core, CoreConfig, Downstream, EmbeddedDirectory, FromWorld,
+    HoldReason, Input, Place, PlayerMessage, Refusal, RefusedReason, ServerKey, SessionCommand, SessionKey, StateBlob,
+    ToWorld, Upstream, VerifiedHello, Who,
+};
+use tidegate_types::{
+    BuildVersion, Cause, CharacterId, EnvironmentId, Epoch, Generation, InstanceId, Mono, Now, PlayerId, RealmId,
+    ServerId, SessionId, Timestamp, ZoneId,
+};
+use uuid::Uuid;
+
+/// A core with its directory; world servers and players are played by the test.
+struct Stage {
+    core: Core,
+    directory: EmbeddedDirectory,
+    now: Now,
+    /// What the core wants done, apart from the directory and reports.
+    out: VecDeque<Action>,
+    generation: u64,
+}
+
+const BLUE: ServerKey = ServerKey(0);
+const GREEN: ServerKey = ServerKey(1);
+
+fn zone(name: &str) -> ZoneId {
+    ZoneId::new(name).unwrap()
+}
+
+fn shared(name: &str) -> Place {
+    Place { zone: zone(name), instance: None }
+}
+
+fn environment(name: &str, capacity: u32, zones: &[&str]) -> Environment {
+    let server = Server {
+        id: ServerId::new(&format!("{name}-0")).unwrap(),
+        instance: InstanceId(Uuid::from_u128(1)),
+        address: String::new(),
+        tls_name: String::new(),
+        zones: zones.iter().map(|z| zone(z)).collect(),
+        instance_kinds: vec![zone("dungeon")],
+        capacity,
+        ready: true,
+    };
+    Environment {
+        id: EnvironmentId::new(name).unwrap(),
+        build: BuildVersion::new("1.0.0").unwrap(),
+        draining: false,
+        leave_at_boundary: false,
+        formats_read: vec![1],
+        clients: Some(">=1".parse().unwrap()),
+        servers: vec![server],
+    }
+}
+
+impl Stage {
+    /// Blue accepts; both servers are up with empty rosters.
+    fn new(capacity: u32) -> Self {
+        let core = Core::new(RealmId::new("eu-1").unwrap(), CoreConfig::default());
+        let now = Now { mono: Mono(1_000_000), wall: Timestamp(5_000) };
+        let (directory, out) = (EmbeddedDirectory::default(), VecDeque::new());
+        let mut stage = Self { core, directory, now, out, generation: 0 };
+        stage.accept(Some("blue"), capacity);
+        for server in [BLUE, GREEN] {
+            stage.link(server);
+        }
+        stage.out.clear();
+        stage
+    }
+
+    fn link(&mut self, server: ServerKey) {
+        self.tell(Input::LinkUp { server, instance: InstanceId(Uuid::from_u128(1)) });
+        self.tell(Input::RosterEnd { server });
+    }
+
+    fn accept(&mut self, name: Option<&str>, capacity: u32) {
+        self.generation += 1;
+        let rules = Rules {
+            boundaries: Boundaries { zone: true, instance: true, respawn: true },
+            entry_zone: zone("entry"),
+            party_follow: false,
+            grace: Duration::from_secs(60),
+            hold_pins: false,
+        };
+        let environments = vec![
+            environment("blue", capacity, &["entry", "forest"]),
+            environment("green", capacity, &["entry", "forest"]),
+        ];
+        let accepting = name.map(|n| EnvironmentId::new(n).unwrap());
+        let realm = RealmId::new("eu-1").unwrap();
+        let table = RealmTable::new(realm, Generation(self.generation), accepting, environments, rules).unwrap();
+        self.tell(Input::Table(table));
+    }
+
+    fn tell(&mut self, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let mut out = Vec::new();
+            self.core.handle(self.now, input, &mut out);
+            for action in out {
+                match action {
+                    Action::Directory(request) => {
+                        inputs.push_back(Input::Directory(self.directory.answer(request)));
+                    }
+                    Action::Report(_) => {}
+                    action => self.out.push_back(action),
+                }
+            }
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now = self.now + time;
+        let mut out = Vec::new();
+        self.core.handle_timeout(self.now, &mut out);
+        for action in out {
+            match action {
+                Action::Directory(request) => {
+                    let answer = self.directory.answer(request);
+                    self.tell(Input::Directory(answer));
+                }
+                Action::Report(_) => {}
+                action => self.out.push_back(action),
+            }
+        }
+    }
+
+    fn world(&mut self, server: ServerKey, message: FromWorld) {
+        self.tell(Input::World { server, message });
+    }
+
+    fn login(&mut self, player: u32) -> ConnKey {
+        let conn = ConnKey(player);
+        let hello = VerifiedHello::Login {
+            session: session_id(player),
+            who: who(player % 100),
+            party: None,
+            client_version: "1.0.0".to_owned(),
+        };
+        self.tell(Input::Hello { conn, hello });
+        conn
+    }
+
+    fn resume(&mut self, conn: u32, player: u32, received_frames: u64) {
+        let hello = VerifiedHello::Resume {
+            session: session_id(player),
+            who: who(player),
+            epoch: Epoch(1),
+            received_frames,
+            sent_frames: 0,
+            client_version: "1.0.0".to_owned(),
+        };
+        self.tell(Input::Hello { conn: ConnKey(conn), hello });
+    }
+
+    /// What the core wants next.
+    fn next(&mut self) -> Action {
+        self.out.pop_front().expect("the core wants something")
+    }
+
+    fn said(&mut self, conn: ConnKey) -> PlayerMessage {
+        match self.next() {
+            Action::ToPlayer { conn: to, message } if to == conn => message,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn told(&mut self, server: ServerKey) -> (u32, ToWorld) {
+        match self.next() {
+            Action::ToWorld { server: to, handle, message } if to == server => (handle, message),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn session(&mut self) -> SessionKey {
+        match self.next() {
+            Action::Bind { session, .. } => session,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Logs in and is in play on `server`, at epoch 1 under the returned handle.
+    fn play(&mut self, player: u32, server: ServerKey) -> (SessionKey, u32) {
+        let conn = self.login(player);
+        let session = self.session();
+        let (handle, attach) = self.told(server);
+        let ToWorld::Attach { epoch, .. } = attach else { panic!("{attach:?}") };
+        self.world(server, FromWorld::Attached { handle, epoch, place: shared("entry") });
+        assert!(matches!(self.said(conn), PlayerMessage::Welcome { .. }));
+        (session, handle)
+    }
+
+    fn nothing(&self) {
+        assert_eq!(self.out, VecDeque::new());
+    }
+}
+
+fn who(player: u32) -> Who {
+    Who {
+        player: PlayerId::new(&format!("p{player}")).unwrap(),
+        character: CharacterId::new(&format!("c{player}")).unwrap(),
+    }
+}
+
+fn session_id(player: u32) -> SessionId {
+    SessionId(Uuid::from_u128(u128::from(player) + 1))
+}
+
+fn blob() -> StateBlob {
+    StateBlob { state: Bytes::from_static(b"state"), format: 1, digest: Bytes::new() }
+}
+
+fn frame(n: u8) -> Bytes {
+    Bytes::copy_from_slice(&[n])
+}
+
+fn refused(handle: u32, reason: Refusal) -> FromWorld {
+    FromWorld::AttachRefused { handle, reason, message: "no".to_owned(), highest_epoch: Epoch(0), place: None }
+}
+
+#[test]
+fn a_login_goes_on_above_a_stale_epoch_and_to_the_characters_zone() {
+    let mut stage = Stage::new(10);
+    let conn = stage.login(1);
+    stage.session();
+    let (handle, _) = stage.told(BLUE);
+    let stale = FromWorld::AttachRefused {
+        handle,
+        reason: Refusal::StaleEpoch,
+        message: String::new(),
+        highest_epoch: Epoch(7),
+        place: None,
+    };
+    stage.world(BLUE, stale);
+    let (handle, attach) = stage.told(BLUE);
+    assert!(matches!(attach, ToWorld::Attach { epoch: Epoch(8), place: None, .. }), "{attach:?}");
+    let wrong = FromWorld::AttachRefused {
+        handle,
+        reason: Refusal::WrongZone,
+        message: String::new(),
+        highest_epoch: Epoch(0),
+        place: Some(shared("forest")),
+    };
+    stage.world(BLUE, wrong);
+    let (handle, attach) = stage.told(BLUE);
+    let ToWorld::Attach { epoch, place, .. } = attach else { panic!("{attach:?}") };
+    assert_eq!((epoch, place), (Epoch(9), Some(shared("forest"))));
+    stage.world(BLUE, FromWorld::Attached { handle, epoch, place: shared("forest") });
+    let PlayerMessage::Welcome { at, .. } = stage.said(conn) else { panic!("no welcome") };
+    assert_eq!((at.epoch, at.cause, at.zone), (Epoch(9), Cause::Login, zone("forest")));
+}
+
+#[test]
+fn a_login_that_is_refused_again_and_again_ends() {
+    let mut stage = Stage::new(10);
+    let conn = stage.login(1);
+    stage.session();
+    for _ in 0..8 {
+        let (handle, _) = stage.told(BLUE);
+        stage.world(BLUE, refused(handle, Refusal::StaleEpoch));
+    }
+    let said = stage.said(conn);
+    assert!(matches!(said, PlayerMessage::Refused { reason: RefusedReason::Unavailable, .. }), "{said:?}");
+    assert!(matches!(stage.next(), Action::ClosePlayer { .. }));
+    stage.nothing();
+}
+
+#[test]
+fn who_finds_no_room_waits_in_line_and_is_served_in_order() {
+    let mut stage = Stage::new(1);
+    let (_, handle) = stage.play(1, BLUE);
+    for (player, place) in [(2, 1), (3, 2)] {
+        let conn = stage.login(player);
+        stage.session();
+        assert_eq!(stage.said(conn), PlayerMessage::Hold { place, reason: HoldReason::Full });
+    }
+    stage.tell(Input::Logout { conn: ConnKey(1) });
+    stage.told(BLUE);
+    stage.world(BLUE, FromWorld::Left { handle });
+    assert!(matches!(stage.said(ConnKey(1)), PlayerMessage::Goodbye { reason: "logout", .. }));
+    stage.next();
+    assert_eq!(stage.said(ConnKey(3)), PlayerMessage::Hold { place: 1, reason: HoldReason::Full });
+    let (_, ToWorld::Attach { identity, .. }) = stage.told(BLUE) else { panic!("no attach") };
+    assert_eq!(identity.who, who(2));
+    stage.nothing();
+}
+
+#[test]
+fn the_newest_connection_takes_the_session_over() {
+    let mut stage = Stage::new(10);
+    let (session, handle) = stage.play(1, BLUE);
+    // The same character, another client.
+    let conn = stage.login(101);
+    assert!(matches!(stage.said(ConnKey(1)), PlayerMessage::Goodbye { reason: "replaced", .. }));
+    assert!(matches!(stage.next(), Action::ClosePlayer { conn: ConnKey(1), .. }));
+    assert_eq!(stage.session(), session);
+    assert_eq!(stage.told(BLUE), (handle, ToWorld::Park));
+    let PlayerMessage::Welcome { at, .. } = stage.said(conn) else { panic!("no welcome") };
+    assert_eq!((at.session, at.epoch), (session_id(1), Epoch(1)));
+    assert_eq!(stage.told(BLUE), (handle, ToWorld::Unpark));
+}
+
+#[test]
+fn a_resumed_session_gets_what_it_lacks() {
+    let mut stage = Stage::new(10);
+    let (_, handle) = stage.play(1, BLUE);
+    for n in 0..3 {
+        let delivered = stage.core.downstream(stage.now, BLUE, handle, &frame(n));
+        assert_eq!(delivered, Downstream::Deliver { conn: ConnKey(1) });
+    }
+    stage.tell(Input::ConnectionLost { conn: ConnKey(1) });
+    assert_eq!(stage.told(BLUE), (handle, ToWorld::Park));
+    assert_eq!(stage.core.downstream(stage.now, BLUE, handle, &frame(3)), Downstream::Kept);
+    stage.resume(2, 1, 2);
+    stage.session();
+    let said = stage.said(ConnKey(2));
+    assert!(matches!(&said, PlayerMessage::Welcome { gap: false, at, .. } if at.cause == Cause::Resume), "{said:?}");
+    let frames = vec![frame(2), frame(3)];
+    assert_eq!(stage.next(), Action::ResendToPlayer { conn: ConnKey(2), frames });
+    assert_eq!(stage.told(BLUE), (handle, ToWorld::Unpark));
+}
+
+#[test]
+fn a_detached_session_ends_with_its_grace_time() {
+    let mut stage = Stage::new(10);
+    let (_, handle) = stage.play(1, BLUE);
+    stage.tell(Input::ConnectionLost { conn: ConnKey(1) });
+    stage.told(BLUE);
+    stage.pass(Duration::from_secs(59));
+    stage.nothing();
+    stage.pass(Duration::from_secs(1));
+    assert!(matches!(stage.told(BLUE), (_, ToWorld::Leave { reason: "grace_over", .. })));
+    stage.world(BLUE, FromWorld::Left { handle });
+    stage.resume(2, 1, 0);
+    let said = stage.said(ConnKey(2));
+    assert!(matches!(said, PlayerMessage::Refused { reason: RefusedReason::ResumeUnknown, .. }), "{said:?}");
+}
+
+#[test]
+fn a_boundary_after_the_flip_is_a_hand_over_with_the_frames_in_order() {
+    let mut stage = Stage::new(10);
+    let (session, source) = stage.play(1, BLUE);
+    stage.accept(Some("green"), 10);
+    assert_eq!(stage.next(), Action::AckTable { generation: Generation(2) });
+    let transfer = FromWorld::Transfer { handles: vec![source], to: shared("forest"), cause: Cause::Zone };
+    stage.world(BLUE, transfer);
+    assert_eq!(stage.told(BLUE), (source, ToWorld::Freeze { epoch: Epoch(1) }));
+    assert_eq!(stage.core.upstream(stage.now, session, &frame(1)), Upstream::Queued);
+    stage.world(BLUE, FromWorld::Frozen { handle: source, epoch: Epoch(1), blob: blob() });
+    let (target, prepare) = stage.told(GREEN);
+    assert!(matches!(prepare, ToWorld::Prepare { epoch: Epoch(2), .. }), "{prepare:?}");
+    stage.world(GREEN, FromWorld::Prepared { handle: target });
+    assert_eq!(stage.told(GREEN), (target, ToWorld::Activate { epoch: Epoch(2) }));
+    assert_eq!(stage.told(BLUE), (source, ToWorld::Release { epoch: Epoch(1) }));
+    assert_eq!(stage.core.downstream(stage.now, GREEN, target, &frame(9)), Downstream::Kept);
+    stage.now = stage.now + Duration::from_millis(3);
+    let activated = FromWorld::Activated { handle: target, epoch: Epoch(2), place: shared("forest") };
+    stage.world(GREEN, activated);
+    let PlayerMessage::Moved { at, gap_us } = stage.said(ConnKey(1)) else { panic!("no move") };
+    assert_eq!((at.epoch, at.cause, at.environment.as_str(), gap_us), (Epoch(2), Cause::Zone, "green", 3_000));
+    assert_eq!(stage.next(), Action::ResendToPlayer { conn: ConnKey(1), frames: vec![frame(9)] });
+    assert_eq!(stage.next(), Action::ForwardQueued { server: GREEN, handle: target, frames: vec![frame(1)] });
+    let forward = Upstream::Forward { server: GREEN, handle: target };
+    assert_eq!(stage.core.upstream(stage.now, session, &frame(2)), forward);
+    assert_eq!(stage.core.counters().handovers_completed, 1);
+}
+
+#[test]
+fn one_refusal_keeps_the_whole_group() {
+    let mut stage = Stage::new(10);
+    let handles = vec![stage.play(1, BLUE).1, stage.play(2, BLUE).1];
+    stage.accept(Some("green"), 10);
+    stage.next();
+    let to = Place { zone: zone("dungeon"), instance: Some("a".to_owned()) };
+    stage.world(BLUE, FromWorld::Transfer { handles: handles.clone(), to, cause: Cause::Instance });
+    let mut targets = Vec::new();
+    for handle in &handles {
+        assert_eq!(stage.told(BLUE), (*handle, ToWorld::Freeze { epoch: Epoch(1) }));
+    }
+    for handle in &handles {
+        stage.world(BLUE, FromWorld::Frozen { handle: *handle, epoch: Epoch(1), blob: blob() });
+        targets.push(stage.told(GREEN).0);
+    }
+    stage.world(GREEN, FromWorld::Prepared { handle: targets[0] });
+    stage.nothing();
+    let refusal = FromWorld::PrepareRefused { handle: targets[1], reason: Refusal::Full, message: String::new() };
+    stage.world(GREEN, refusal);
+    let told: Vec<Action> = stage.out.drain(..).collect();
+    let thaws = told.iter().filter(|a| matches!(a, Action::ToWorld { message: ToWorld::Thaw { .. }, .. })).count();
+    let aborts = told.iter().filter(|a| matches!(a, Action::ToWorld { message: ToWorld::Abort, .. })).count();
+    assert_eq!((thaws, aborts), (2, 1), "{told:?}");
+    assert_eq!(stage.core.counters().handovers_kept_in_place, 2);
+}
+
+#[test]
+fn an_attach_of_the_old_table_is_taken_back_before_the_new_one_is_acknowledged() {
+    let mut stage = Stage::new(10);
+    let conn = stage.login(1);
+    stage.session();
+    let (handle, _) = stage.told(BLUE);
+    stage.accept(Some("green"), 10);
+    assert!(matches!(stage.told(BLUE), (_, ToWorld::Leave { reason: "rerouted", .. })));
+    stage.nothing();
+    stage.world(BLUE, FromWorld::Attached { handle, epoch: Epoch(1), place: shared("entry") });
+    stage.nothing();
+    stage.world(BLUE, FromWorld::Left { handle });
+    assert_eq!(stage.next(), Action::AckTable { generation: Generation(2) });
+    let (handle, attach) = stage.told(GREEN);
+    assert!(matches!(attach, ToWorld::Attach { epoch: Epoch(2), .. }), "{attach:?}");
+    stage.world(GREEN, FromWorld::Attached { handle, epoch: Epoch(2), place: shared("entry") });
+    assert!(matches!(stage.said(conn), PlayerMessage::Welcome { at, .. } if at.environment.as_str() == "green"));
+}
+
+#[test]
+fn an_older_table_is_refused_and_the_same_one_acknowledged_again() {
+    let mut stage = Stage::new(10);
+    stage.accept(Some("green"), 10);
+    stage.next();
+    stage.generation = 1;
+    stage.accept(Some("blue"), 10);
+    assert_eq!(stage.next(), Action::AckTable { generation: Generation(2) });
+    stage.generation = 0;
+    stage.accept(Some("blue"), 10);
+    stage.nothing();
+    assert_eq!(stage.core.counters().tables_refused, 1);
+}
+
+fn move_to(environment: &str, id: &str, players: &[u32]) -> Input {
+    let sessions = players.iter().map(|p| session_id(*p)).collect();
+    let environment = EnvironmentId::new(environment).unwrap();
+    let action = CommandAction::Move { environment, server: None, cause: Cause::Drain };
+    Input::Command(SessionCommand { id: id.to_owned(), sessions, action })
+}
+
+fn result(action: Action) -> (SessionId, CommandOutcome) {
+    match action {
+        Action::CommandResult { session, outcome, .. } => (session, outcome),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_command_that_comes_again_has_one_effect_and_the_same_answers() {
+    let mut stage = Stage::new(10);
+    let (_, source) = stage.play(1, BLUE);
+    stage.tell(move_to("green", "m1", &[1, 9]));
+    assert_eq!(stage.told(BLUE), (source, ToWorld::Freeze { epoch: Epoch(1) }));
+    assert_eq!(result(stage.next()), (session_id(9), CommandOutcome::UnknownSession));
+    stage.tell(move_to("green", "m1", &[1, 9]));
+    assert_eq!(result(stage.next()), (session_id(9), CommandOutcome::UnknownSession));
+    stage.nothing();
+    stage.tell(move_to("green", "m2", &[1]));
+    assert_eq!(result(stage.next()), (session_id(1), CommandOutcome::Busy));
+    let refused = FromWorld::FreezeRefused { handle: source, reason: Refusal::Game, message: String::new() };
+    stage.world(BLUE, refused);
+    assert_eq!(result(stage.next()), (session_id(1), CommandOutcome::KeptInPlace));
+    stage.tell(move_to("green", "m1", &[1, 9]));
+    assert_eq!(result(stage.next()), (session_id(1), CommandOutcome::KeptInPlace));
+    assert_eq!(result(stage.next()), (session_id(9), CommandOutcome::UnknownSession));
+    stage.nothing();
+}
+
+#[test]
+fn a_logout_in_the_middle_of_a_move_undoes_the_move_first() {
+    let mut stage = Stage::new(10);
+    let (_, source) = stage.play(1, BLUE);
+    stage.tell(move_to("green", "m1", &[1]));
+    stage.told(BLUE);
+    stage.tell(Input::Logout { conn: ConnKey(1) });
+    assert_eq!(stage.told(BLUE), (source, ToWorld::Thaw { epoch: Epoch(1) }));
+    assert_eq!(result(stage.next()), (session_id(1), CommandOutcome::KeptInPlace));
+    assert_eq!(stage.told(BLUE), (source, ToWorld::Leave { epoch: Epoch(1), reason: "logout" }));
+    stage.world(BLUE, FromWorld::Frozen { handle: source, epoch: Epoch(1), blob: blob() });
+    stage.world(BLUE, FromWorld::Thawed { handle: source });
+    stage.nothing();
+    stage.world(BLUE, FromWorld::Left { handle: source });
+    assert!(matches!(stage.said(ConnKey(1)), PlayerMessage::Goodbye { reason: "logout", .. }));
+}
+
+#[test]
+fn a_state_that_the_target_cannot_read_stays() {
+    let mut stage = Stage::new(10);
+    let (_, source) = stage.play(1, BLUE);
+    stage.tell(move_to("green", "m1", &[1]));
+    stage.told(BLUE);
+    let newer = StateBlob { format: 2, ..blob() };
+    stage.world(BLUE, FromWorld::Frozen { handle: source, epoch: Epoch(1), blob: newer });
+    assert_eq!(stage.told(BLUE), (source, ToWorld::Thaw { epoch: Epoch(1) }));
+    assert_eq!(result(stage.next()), (session_id(1), CommandOutcome::KeptInPlace));
+    assert_eq!(stage.core.counters().kept_format, 1);
+}
+
+#[test]
+fn a_lost_home_is_waited_for_until_its_lease_is_over() {
+    let mut stage = Stage::new(10);
+    let (session, _) = stage.play(1, BLUE);
+    stage.pass(Duration::from_secs(10));
+    stage.tell(Input::HeartbeatAnswered { server: BLUE });
+    stage.pass(Duration::from_secs(2));
+    stage.tell(Input::LinkDown { server: BLUE });
+    assert_eq!(stage.said(ConnKey(1)), PlayerMessage::Hold { place: 0, reason: HoldReason::HomeLost });
+    assert!(matches!(stage.next(), Action::Dial { server: BLUE, .. }));
+    assert_eq!(stage.core.upstream(stage.now, session, &frame(1)), Upstream::Queued);
+    stage.pass(Duration::from_millis(1_299));
+    stage.nothing();
+    // The lease is over; the only other server of its environment is not there, so it waits for one.
+    stage.pass(Duration::from_millis(1));
+    assert!(matches!(stage.said(ConnKey(1)), PlayerMessage::Hold { reason: HoldReason::HomeLost, .. }));
+    stage.link(BLUE);
+    let (handle, attach) = stage.told(BLUE);
+    assert!(matches!(attach, ToWorld::Attach { epoch: Epoch(2), cause: Cause::Crash, .. }), "{attach:?}");
+    stage.world(BLUE, FromWorld::Attached { handle, epoch: Epoch(2), place: shared("entry") });
+    assert!(matches!(stage.said(ConnKey(1)), PlayerMessage::Moved { at, .. } if at.cause == Cause::Crash));
+    assert_eq!(stage.next(), Action::ForwardQueued { server: BLUE, handle, frames: vec![frame(1)] });
+}
+
+#[test]
+fn a_client_that_is_too_old_is_told_so() {
+    let mut stage = Stage::new(10);
+    let hello =
+        VerifiedHello::Login { session: session_id(1), who: who(1), party: None, client_version: "0.9.0".to_owned() };
+    stage.tell(Input::Hello { conn: ConnKey(1), hello });
+    stage.session();
+    let said = stage.said(ConnKey(1));
+    assert!(matches!(said, PlayerMessage::Refused { reason: RefusedReason::ClientTooOld, .. }), "{said:?}");
+}
