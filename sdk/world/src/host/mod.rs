@@ -1,9 +1,12 @@
 //! The host: it binds the link's port, keeps the control stream to the manager, and runs the loop that owns the world.
 
+mod commands;
 mod control;
 mod directives;
 mod engine;
+mod events;
 mod links;
+mod requests;
 mod sessions;
 
 use std::io;
