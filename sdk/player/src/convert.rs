@@ -67,7 +67,7 @@ pub(crate) fn refusal(message: v1::Refused) -> Refusal {
 pub(crate) fn goodbye(word: &str) -> CloseReason {
     match word {
         "logout" => CloseReason::LoggedOut,
-        "kicked" => CloseReason::Kicked,
+        "kicked" | "ejected" => CloseReason::Kicked,
         "replaced" => CloseReason::Replaced,
         "grace_over" => CloseReason::GraceOver,
         other => CloseReason::Other(other.to_owned()),

@@ -6,8 +6,10 @@
 //!                └──Goodbye, logout──> Closed └──refused, grace over──> Closed
 //! ```
 
+mod acks;
 mod play;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,21 +47,19 @@ pub(crate) async fn login(
     };
     let mut failed = ConnectError::NoGateway;
     for (index, &gateway) in config.gateway.iter().enumerate() {
-        let unreachable = |fault: Fault| ConnectError::Unreachable { gateway, why: fault.describe() };
         let mut wire = match Wire::open(&endpoint, gateway, &config, &hello).await {
             Ok(wire) => wire,
             Err(fault) => {
-                failed = unreachable(fault);
+                failed = connect_error(gateway, &fault);
                 continue;
             }
         };
         // From here on the ticket may be spent, so no other gateway is asked.
-        let frame = wire.first_frame(config.answer_timeout).await.map_err(unreachable)?;
-        match first_answer(&frame) {
-            Ok(First::Go) => {}
+        let frame = match first_answer(&mut wire, &config).await {
+            Ok(First::Go(frame)) => frame,
             Ok(First::Refused(refusal)) => return Err(ConnectError::Refused(refusal)),
-            Err(fault) => return Err(ConnectError::Protocol(fault.describe())),
-        }
+            Err(fault) => return Err(connect_error(gateway, &fault)),
+        };
         let (sender, receiver) = mpsc::channel(EVENTS);
         let shared = Shared::new();
         let driver = Driver {
@@ -75,22 +75,45 @@ pub(crate) async fn login(
     Err(failed)
 }
 
+fn connect_error(gateway: SocketAddr, fault: &Fault) -> ConnectError {
+    match fault {
+        Fault::Protocol { why, .. } => ConnectError::Protocol(why.clone()),
+        Fault::ClosedByGateway { code, .. } if blames_us(*code) => ConnectError::Protocol(fault.describe()),
+        Fault::ClosedByGateway { .. } | Fault::Lost(_) => ConnectError::Unreachable { gateway, why: fault.describe() },
+    }
+}
+
+/// True for the close codes by which a gateway says that the client broke the protocol.
+fn blames_us(code: u64) -> bool {
+    [CloseCode::BadFrame, CloseCode::FrameTooLong, CloseCode::BadMessage, CloseCode::TooManyStreams]
+        .into_iter()
+        .any(|known| code == known as u64)
+}
+
 /// What the first frame of a connection can be.
 enum First {
     /// `Welcome` or `Hold`: go on.
-    Go,
+    Go(Frame),
     Refused(Refusal),
 }
 
-fn first_answer(frame: &Frame) -> Result<First, Fault> {
-    match frame.kind {
-        player::WELCOME | player::HOLD => Ok(First::Go),
-        player::REFUSED => {
-            let message = v1::Refused::decode(&frame.body[..]).map_err(Fault::bad_message)?;
-            Ok(First::Refused(convert::refusal(message)))
-        }
-        other => Err(Fault::bad_frame(format!("frame type {other:#x} cannot be the first answer"))),
+/// Waits for the gateway's first answer; closes the connection if what comes is none.
+async fn first_answer(wire: &mut Wire, config: &ClientConfig) -> Result<First, Fault> {
+    let answer = match wire.first_frame(config.answer_timeout).await {
+        Ok(frame) => match frame.kind {
+            player::WELCOME | player::HOLD => Ok(First::Go(frame)),
+            player::REFUSED => match v1::Refused::decode(&frame.body[..]) {
+                Ok(message) => Ok(First::Refused(convert::refusal(message))),
+                Err(error) => Err(Fault::bad_message(error)),
+            },
+            other => Err(Fault::bad_frame(format!("frame type {other:#x} cannot be the first answer"))),
+        },
+        Err(fault) => Err(fault),
+    };
+    if let Err(Fault::Protocol { code, why }) = &answer {
+        wire.close(*code, why);
     }
+    answer
 }
 
 struct Driver {
@@ -169,15 +192,7 @@ impl Driver {
                     closed(Some(*code), CloseReason::Replaced)
                 } else if is(CloseCode::Refused) {
                     closed(Some(*code), CloseReason::Refused(message.clone()))
-                } else if [
-                    CloseCode::BadFrame,
-                    CloseCode::FrameTooLong,
-                    CloseCode::BadMessage,
-                    CloseCode::TooManyStreams,
-                ]
-                .into_iter()
-                .any(is)
-                {
+                } else if blames_us(*code) {
                     closed(Some(*code), CloseReason::Protocol)
                 } else if self.player.resume_ticket.is_none() {
                     closed(Some(*code), CloseReason::NotAdmitted)
@@ -203,13 +218,28 @@ impl Driver {
             if since.elapsed() + wait > patience {
                 return Err(Some(last_word));
             }
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = self.player.abandoned() => return Err(None),
+            let gateway = self.config.gateway[self.next_gateway % self.config.gateway.len()];
+            let hello = self.player.resume_hello(&self.config);
+            let tried = async {
+                tokio::time::sleep(wait).await;
+                attempt(&self.endpoint, gateway, &self.config, &hello).await
+            };
+            // The owner hears of the loss, and of what came before it, while the way back is sought.
+            let tried = tokio::select! {
+                tried = tried => tried,
+                () = self.player.deliver_until_abandoned() => return Err(None),
+            };
+            if !matches!(tried, Ok(Ok(_))) {
+                self.next_gateway = (self.next_gateway + 1) % self.config.gateway.len();
             }
             wait = backoff.next(rand::random());
-            match self.attempt().await {
+            match tried {
                 Ok(Ok(back)) => return Ok(back),
+                // The goodbye had arrived before the connection was lost.
+                Ok(Err(refusal)) if logging_out => {
+                    let reason = CloseReason::LoggedOut;
+                    return Err(Some(Closed { code: None, reason, message: refusal.message }));
+                }
                 Ok(Err(refusal)) => {
                     let reason = CloseReason::Refused(refusal.reason);
                     last_word = Closed { code: None, reason, message: refusal.message };
@@ -225,29 +255,18 @@ impl Driver {
             }
         }
     }
+}
 
-    /// One attempt with the next gateway.
-    async fn attempt(&mut self) -> Result<Result<(Wire, Frame), Refusal>, Fault> {
-        let gateway = self.config.gateway[self.next_gateway % self.config.gateway.len()];
-        let hello = v1::Hello {
-            realm: self.config.realm.to_string(),
-            resume_ticket: self.player.resume_ticket.clone().unwrap_or_default(),
-            received_frames: self.player.received,
-            client_version: self.config.client_version.clone(),
-            ..v1::Hello::default()
-        };
-        let tried = async {
-            let mut wire = Wire::open(&self.endpoint, gateway, &self.config, &hello).await?;
-            let frame = wire.first_frame(self.config.answer_timeout).await?;
-            Ok(match first_answer(&frame)? {
-                First::Go => Ok((wire, frame)),
-                First::Refused(refusal) => Err(refusal),
-            })
-        };
-        let tried = tried.await;
-        if !matches!(tried, Ok(Ok(_))) {
-            self.next_gateway = (self.next_gateway + 1) % self.config.gateway.len();
-        }
-        tried
-    }
+/// One attempt to take the session up again.
+async fn attempt(
+    endpoint: &PlayerEndpoint,
+    gateway: SocketAddr,
+    config: &ClientConfig,
+    hello: &v1::Hello,
+) -> Result<Result<(Wire, Frame), Refusal>, Fault> {
+    let mut wire = Wire::open(endpoint, gateway, config, hello).await?;
+    Ok(match first_answer(&mut wire, config).await? {
+        First::Go(frame) => Ok((wire, frame)),
+        First::Refused(refusal) => Err(refusal),
+    })
 }

@@ -52,6 +52,11 @@ impl SendWindow {
         self.frames.push_back(frame);
     }
 
+    /// How many frames were ever written since the session began, received or not.
+    pub(crate) fn ever_sent(&self) -> u64 {
+        self.acknowledged + self.ever_sent as u64
+    }
+
     /// The next frame to write on the present connection.
     pub(crate) fn next_to_send(&mut self) -> Option<Bytes> {
         let frame = self.frames.get(self.sent)?.clone();
@@ -149,6 +154,20 @@ mod tests {
         assert_eq!(window.next_to_send(), Some(frame(3)));
         assert_eq!(window.acknowledge(1), Ok(true));
         assert!(window.frames.is_empty());
+    }
+
+    #[test]
+    fn a_gateway_that_was_restarted_counts_on_from_what_was_sent() {
+        let mut window = SendWindow::default();
+        for n in 0..4 {
+            window.push(frame(n));
+        }
+        window.next_to_send();
+        window.next_to_send();
+        window.acknowledge(1).unwrap();
+        assert_eq!(window.ever_sent(), 2);
+        assert_eq!(window.rewind(2), Ok(false));
+        assert_eq!(window.next_to_send(), Some(frame(2)));
     }
 
     proptest! {

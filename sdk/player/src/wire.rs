@@ -94,7 +94,8 @@ impl Wire {
         let mut output = BytesMut::with_capacity(1024);
         frame::put_message(&mut output, player::HELLO, hello);
         let hello_sent = SystemClock.now().wall;
-        send.write_all(&output).await.map_err(|e| write_fault(&e))?;
+        let written = async { send.write_all(&output).await.map_err(|e| write_fault(&e)) };
+        within(config.answer_timeout, "sending Hello", written).await?;
         output.clear();
         Ok(Self { connection, send, recv, input: BytesMut::new(), output, hello_sent })
     }

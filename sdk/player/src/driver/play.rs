@@ -12,15 +12,13 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
 
+use super::acks::Acks;
+use crate::config::ClientConfig;
 use crate::convert;
 use crate::event::{CloseReason, Closed, Event};
 use crate::session::{Shared, Stage};
 use crate::wire::{Fault, Wire, write_fault};
 
-/// Received frames are acknowledged at the latest after this many …
-const ACK_FRAMES: u32 = 32;
-/// … or after this time.
-const ACK_AFTER: Duration = Duration::from_millis(250);
 /// Frames are framed ahead of the stream up to this many bytes; the rest stays in the window, which is bounded.
 const OUTPUT_BYTES: usize = 16 * 1024;
 
@@ -47,9 +45,7 @@ pub(super) struct Player {
     pub(super) grace: Option<Duration>,
     /// `Welcome` came on the present connection.
     pub(super) welcomed: bool,
-    /// Received frames that are not acknowledged yet, and when they must be.
-    unacknowledged: u32,
-    acknowledge_at: Option<Instant>,
+    acks: Acks,
     /// When a logout is no longer waited for.
     logout_by: Option<Instant>,
 }
@@ -64,8 +60,7 @@ impl Player {
             resume_ticket: None,
             grace: None,
             welcomed: false,
-            unacknowledged: 0,
-            acknowledge_at: None,
+            acks: Acks::default(),
             logout_by: None,
         }
     }
@@ -74,9 +69,27 @@ impl Player {
         self.inbox.push_back(Event::Reconnecting { why });
     }
 
-    /// Resolves when the owner dropped its [`crate::Events`].
-    pub(super) async fn abandoned(&self) {
+    /// Hands waiting events to the owner. Resolves only when the owner dropped its [`crate::Events`]. Cancel-safe.
+    pub(super) async fn deliver_until_abandoned(&mut self) {
+        while !self.inbox.is_empty() {
+            let Ok(permit) = self.events.reserve().await else { return };
+            if let Some(event) = self.inbox.pop_front() {
+                permit.send(event);
+            }
+        }
         self.events.closed().await;
+    }
+
+    /// The `Hello` that takes the session up again.
+    pub(super) fn resume_hello(&self, config: &ClientConfig) -> v1::Hello {
+        v1::Hello {
+            realm: config.realm.to_string(),
+            resume_ticket: self.resume_ticket.clone().unwrap_or_default(),
+            received_frames: self.received,
+            sent_frames: self.shared.outbox().window.ever_sent(),
+            client_version: config.client_version.clone(),
+            ..v1::Hello::default()
+        }
     }
 
     /// Delivers what is left, and the last word.
@@ -92,8 +105,8 @@ impl Player {
     /// Plays on one connection, whose first frame is already there, until it or the session ends.
     pub(super) async fn play(&mut self, wire: &mut Wire, first: Frame, logout_timeout: Duration) -> Ended {
         self.welcomed = false;
-        self.unacknowledged = 0;
-        self.acknowledge_at = None;
+        // What came on an earlier connection was told in this one's `Hello`.
+        self.acks = Acks::default();
         match self.understand(wire, first) {
             Ok(None) => {}
             Ok(Some(closed)) => return Ended::Closed(closed),
@@ -108,7 +121,7 @@ impl Player {
             }
             self.fill(wire, logout_timeout, &mut goodbye_said);
             let (reading, writing) = (self.inbox.is_empty(), !wire.output.is_empty());
-            let timer = [self.acknowledge_at, self.logout_by].into_iter().flatten().min();
+            let timer = [self.acks.next(), self.logout_by].into_iter().flatten().min();
             let Wire { connection, send, recv, input, output, .. } = &mut *wire;
             // No order is asked for: every branch is cancel-safe and none can starve the others for longer than its queue.
             let broken = tokio::select! {
@@ -121,7 +134,7 @@ impl Player {
                         output.advance(count);
                         None
                     }
-                    Err(error) => return Ended::Faulted(write_fault(&error)),
+                    Err(error) => Some(write_fault(&error)),
                 },
                 datagram = connection.read_datagram() => match datagram {
                     // A full queue drops it, as the network may.
@@ -158,6 +171,8 @@ impl Player {
 
     /// The connection ended; reads what the stream still holds, so that a last `Goodbye` is heard.
     async fn drain(&mut self, wire: &mut Wire, fault: Fault) -> Ended {
+        // A gateway that only stopped reading sends on for ever.
+        let ended = wire.connection.close_reason().is_some();
         loop {
             match self.understand_all(wire) {
                 Ok(None) => {}
@@ -165,7 +180,7 @@ impl Player {
                 Err(fault) => return Ended::Faulted(fault),
             }
             // Bounded by the stream's window: the gateway can send no more.
-            if Wire::receive(&wire.connection, &mut wire.recv, &mut wire.input).await.is_err() {
+            if !ended || Wire::receive(&wire.connection, &mut wire.recv, &mut wire.input).await.is_err() {
                 return Ended::Faulted(fault);
             }
         }
@@ -206,8 +221,7 @@ impl Player {
             player::GAME if !self.welcomed => return Err(Fault::bad_frame("a game frame before the welcome")),
             player::GAME => {
                 self.received += 1;
-                self.unacknowledged += 1;
-                self.acknowledge_at.get_or_insert_with(|| Instant::now() + ACK_AFTER);
+                self.acks.received(Instant::now());
                 self.inbox.push_back(Event::Game(frame.body));
             }
             player::ACK => {
@@ -273,21 +287,20 @@ impl Player {
 
     /// Frames what may be written: acknowledgements first, they make room on the other side.
     fn fill(&mut self, wire: &mut Wire, logout_timeout: Duration, goodbye_said: &mut bool) {
-        let due = self.acknowledge_at.is_some_and(|at| at <= Instant::now());
-        if due || self.unacknowledged >= ACK_FRAMES {
-            self.unacknowledged = 0;
-            self.acknowledge_at = None;
+        if self.acks.take_due(Instant::now()) {
             frame::put_message(&mut wire.output, player::ACK, &v1::Ack { received_frames: self.received });
         }
         let mut outbox = self.shared.outbox();
-        while self.welcomed && wire.output.len() < OUTPUT_BYTES {
+        while self.welcomed && !*goodbye_said && wire.output.len() < OUTPUT_BYTES {
             let Some(body) = outbox.window.next_to_send() else { break };
             frame::put(&mut wire.output, player::GAME, &body);
         }
         if outbox.stage == Stage::LoggingOut {
             self.logout_by.get_or_insert_with(|| Instant::now() + logout_timeout);
-            // Before the welcome there is nothing to deliver, and no reason to wait for it.
-            if !*goodbye_said && (outbox.window.all_sent() || !self.welcomed) {
+            // Who waits in line for the first welcome has nothing to deliver, and no reason to wait longer. Who comes back
+            // may have: the welcome says what.
+            let in_line = self.resume_ticket.is_none();
+            if !*goodbye_said && (in_line || (self.welcomed && outbox.window.all_sent())) {
                 *goodbye_said = true;
                 let goodbye = v1::Goodbye { reason: "logout".into(), ..v1::Goodbye::default() };
                 frame::put_message(&mut wire.output, player::GOODBYE, &goodbye);
