@@ -484,6 +484,42 @@ fn a_logout_in_the_middle_of_a_move_undoes_the_move_first() {
 }
 
 #[test]
+fn a_boundary_that_the_own_server_serves_is_left_to_it_and_remembered() {
+    let mut stage = Stage::new(10);
+    let (_, source) = stage.play(1, BLUE);
+    let transfer = FromWorld::Transfer { handles: vec![source], to: shared("forest"), cause: Cause::Zone };
+    stage.world(BLUE, transfer);
+    assert_eq!(stage.told(BLUE), (source, ToWorld::TransferRefused { reason: "here" }));
+    assert_eq!(prepared_place(&mut stage, source), Some(shared("forest")));
+}
+
+#[test]
+fn a_move_takes_the_player_to_where_its_status_says() {
+    let mut stage = Stage::new(10);
+    let (_, source) = stage.play(1, BLUE);
+    let status = FromWorld::Status {
+        handle: source,
+        zone: "forest".to_owned(),
+        zone_kind: "shared".to_owned(),
+        busy: false,
+        idle_ms: 0,
+    };
+    stage.world(BLUE, status);
+    assert_eq!(prepared_place(&mut stage, source), Some(shared("forest")));
+}
+
+/// Moves player 1 to green, and gives the place that green is told to prepare.
+fn prepared_place(stage: &mut Stage, source: u32) -> Option<Place> {
+    stage.tell(move_to("green", "m", &[1]));
+    assert_eq!(stage.told(BLUE), (source, ToWorld::Freeze { epoch: Epoch(1) }));
+    stage.world(BLUE, FromWorld::Frozen { handle: source, epoch: Epoch(1), blob: blob() });
+    match stage.told(GREEN) {
+        (_, ToWorld::Prepare { place, .. }) => place,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn a_state_that_the_target_cannot_read_stays() {
     let mut stage = Stage::new(10);
     let (_, source) = stage.play(1, BLUE);

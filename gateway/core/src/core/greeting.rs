@@ -94,6 +94,8 @@ impl Core {
         let pin = session.pin.as_ref()?;
         let server = self.servers.get(session.server()?)?;
         let build = self.table.as_ref().and_then(|t| t.environment(&pin.environment)).map(|e| e.build.clone());
+        let place = session.place.as_ref().map(|place| place.zone.clone());
+        let zone = place.or_else(|| tidegate_types::ZoneId::new(&session.doing.zone).ok())?;
         let unknown = || tidegate_types::BuildVersion::new("0.0.0").expect("a constant that is an id");
         Some(Whereabouts {
             session: session.id,
@@ -103,7 +105,7 @@ impl Core {
             // An environment that left the table while this session is still in it has no build to show.
             build: build.unwrap_or_else(unknown),
             server: server.id.clone(),
-            zone: session.place.as_ref()?.zone.clone(),
+            zone,
             generation: session.generation,
             cause,
         })

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tidegate_types::Cause;
 
 use super::{Core, Cx};
-use crate::decide::{BoundaryAsk, Decision, decide_boundary};
+use crate::decide::{BoundaryAsk, Decision, Refuse, decide_boundary};
 use crate::handover::{Event, Reason, Seat};
 use crate::key::{ServerKey, SessionKey};
 use crate::message::{Place, ToWorld};
@@ -57,7 +57,12 @@ impl Core {
                 }
             }
             Decision::Refuse(refuse) => {
-                for (_, seat) in members {
+                for (key, seat) in members {
+                    if refuse == Refuse::Here {
+                        // The server puts them there itself; who follows them into an instance must find it.
+                        self.note_place(key, seat, to.clone());
+                        self.dirty.insert(key);
+                    }
                     self.refuse_transfer(seat, refuse.as_str(), cx);
                 }
             }
@@ -70,7 +75,9 @@ impl Core {
     }
 
     pub(super) fn refuse_transfer(&mut self, seat: Seat, reason: &'static str, cx: &mut Cx<'_>) {
-        self.counters.transfers_refused += 1;
+        if reason != "here" {
+            self.counters.transfers_refused += 1;
+        }
         cx.tell_world(seat, ToWorld::TransferRefused { reason });
     }
 

@@ -46,7 +46,7 @@ pub enum Downstream {
 impl Core {
     /// A `Game` frame from a player.
     pub fn upstream(&mut self, now: Now, session: SessionKey, body: &Bytes) -> Upstream {
-        // The time is for admission by rate, which is not decided here yet; the signature is the shell's to rely on.
+        // Frames are not timed here; the time is part of the signature so that all entries to the core look alike.
         let _ = now;
         let Some(session) = self.sessions.get_mut(session.index()) else { return Upstream::Ignore };
         if !session.greeted {

@@ -57,11 +57,33 @@ impl Core {
             self.servers.enter_instance(&instance, seat.server, key);
             session.instances.push(instance);
         }
-        if session.place.as_ref() != Some(&place) {
-            session.doing.zone = place.zone.as_str().to_owned();
-            session.doing.zone_kind =
-                if place.instance.is_some() { place.zone.as_str().to_owned() } else { "shared".to_owned() };
-            session.place = Some(place);
+        session.doing.zone = place.zone.as_str().to_owned();
+        let kind = if place.instance.is_some() { place.zone.as_str() } else { "shared" };
+        session.doing.zone_kind = kind.to_owned();
+        session.place = Some(place);
+    }
+
+    /// The world server says where the player is: it may have moved within the server. The name of an instance is not said;
+    /// it is known if the gateway was asked for it, else the place is not known.
+    pub(super) fn note_whereabouts(&mut self, key: SessionKey, seat: Seat) {
+        let session = &self.sessions[key.index()];
+        if !matches!(session.state, State::Playing { seat: home, .. } if home == seat) {
+            return;
+        }
+        let Ok(zone) = tidegate_types::ZoneId::new(&session.doing.zone) else { return };
+        let is_shared = session.doing.zone_kind == "shared";
+        let in_kind = |place: &Place| place.instance.is_some() && place.zone.as_str() == session.doing.zone_kind;
+        match &session.place {
+            Some(place) if is_shared && place.instance.is_none() && place.zone == zone => {}
+            Some(place) if !is_shared && in_kind(place) => {}
+            Some(_) | None if is_shared => self.note_place(key, seat, Place { zone, instance: None }),
+            Some(_) | None => {
+                let session = &mut self.sessions[key.index()];
+                session.place = None;
+                for instance in std::mem::take(&mut session.instances) {
+                    self.servers.leave_instance(&instance, key);
+                }
+            }
         }
     }
 

@@ -27,6 +27,7 @@ impl Core {
         if session.doing != doing {
             session.doing = doing;
             self.dirty.insert(key);
+            self.note_whereabouts(key, seat);
         }
     }
 
