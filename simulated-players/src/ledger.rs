@@ -210,7 +210,6 @@ impl Ledger {
 
     /// The gateway announced a new home. `party_moved`: the player's party was taken through an instance's door.
     pub fn moved(&mut self, cause: Cause, home: Epoch, party_moved: bool) {
-        self.announced = self.announced.max(home);
         let intended = self.intents.iter().any(|intent| intent.cause == cause);
         let explained = match cause {
             Cause::Zone | Cause::Respawn => intended,
@@ -221,9 +220,12 @@ impl Ledger {
                 self.resync = true;
                 true
             }
-            Cause::Login | Cause::Resume => false,
+            // The link to the home broke and was mended: the home is the same.
+            Cause::Resume => home == self.announced,
+            Cause::Login => false,
         };
         self.findings.moved_without_cause += u64::from(!explained);
+        self.announced = self.announced.max(home);
     }
 
     /// The session came back after a lost connection. True if it came back to another home.

@@ -1,5 +1,7 @@
 //! One session as a task: log in, do what the behaviour says, write everything into the ledger, log out.
 
+mod login;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,10 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message as _;
 use rand::RngExt as _;
-use tidegate_player::{Advice, ClientConfig, CloseReason, Closed, Event, Events, PlayerEndpoint, Session, Welcome};
+use tidegate_player::{ClientConfig, CloseReason, Closed, Event, Events, PlayerEndpoint, Session, Welcome};
 use tidegate_proto::stub::v1 as game;
 use tidegate_proto::stub::v1::action::Kind;
-use tidegate_ticket::{LoginClaims, LoginKey};
+use tidegate_ticket::LoginKey;
 use tidegate_types::{Cause, Clock as _, EnvironmentId, PartyId, SystemClock, Timestamp};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -22,12 +24,6 @@ use crate::ledger::Ledger;
 use crate::report::{End, Move, SessionRecord, record_time};
 use crate::roster::Person;
 
-/// How long a login ticket is good for; as a login service would make it.
-const TICKET_LIFE: Duration = Duration::from_secs(60);
-/// After so many refused attempts a player gives up for now.
-const LOGIN_ATTEMPTS: u32 = 8;
-/// No advice makes a player wait longer before the next attempt.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What all sessions of a simulation share.
 pub(crate) struct World {
@@ -70,7 +66,7 @@ pub(crate) async fn play(
     leave: CancellationToken,
 ) -> Person {
     world.books.open().live.connecting += 1;
-    let entered = log_in(&world, &endpoint, &person, intended).await;
+    let entered = login::log_in(&world, &endpoint, &person, intended).await;
     world.books.open().live.connecting -= 1;
     let Some((session, events, welcome)) = entered else { return person };
     let role = Role {
@@ -83,80 +79,6 @@ pub(crate) async fn play(
     let mut playing = Playing::new(&world, &mut person, behaviour, session, &welcome, leave);
     playing.run(events).await;
     person
-}
-
-/// Logs in, again and again as far as the SDK advises it, and waits in line.
-async fn log_in(
-    world: &World,
-    endpoint: &PlayerEndpoint,
-    person: &Person,
-    intended: Instant,
-) -> Option<(Session, Events, Box<Welcome>)> {
-    for _ in 0..LOGIN_ATTEMPTS {
-        if world.finish.is_cancelled() {
-            return None;
-        }
-        let pause = match endpoint.connect(world.client.clone(), ticket(world, person)).await {
-            Ok((session, events)) => match welcomed(world, events).await {
-                Some((events, welcome)) => {
-                    record_time(&mut world.books.open().latencies.login, intended.elapsed());
-                    return Some((session, events, welcome));
-                }
-                None => Duration::from_millis(500),
-            },
-            Err(error) => match error.advice() {
-                Advice::TryAgain(after) => after,
-                Advice::NewTicket => Duration::from_millis(100),
-                Advice::Update | Advice::Mend => {
-                    tracing::warn!(player = %person.player, %error, "cannot log in");
-                    break;
-                }
-            },
-        };
-        world.books.open().login_retries += 1;
-        // Spread, so that those who were refused together do not come back together.
-        let spread = rand::rng().random_range(0.5..1.5);
-        tokio::time::sleep(pause.min(LONGEST_PAUSE).mul_f64(spread)).await;
-    }
-    world.books.open().login_gave_up += 1;
-    None
-}
-
-/// Waits until the session is in play; `None` if it ends before.
-async fn welcomed(world: &World, mut events: Events) -> Option<(Events, Box<Welcome>)> {
-    let mut holding = false;
-    let welcome = loop {
-        match events.next().await {
-            Some(Event::Welcome(welcome)) => break Some(welcome),
-            Some(Event::Hold(_)) if !holding => {
-                holding = true;
-                let mut books = world.books.open();
-                books.holds += 1;
-                books.live.holding += 1;
-            }
-            Some(Event::Closed(_)) | None => break None,
-            Some(_) => {}
-        }
-    };
-    if holding {
-        world.books.open().live.holding -= 1;
-    }
-    welcome.map(|welcome| (events, welcome))
-}
-
-fn ticket(world: &World, person: &Person) -> String {
-    let now = SystemClock.now().wall;
-    world.login_key.mint(&LoginClaims {
-        id: uuid::Uuid::new_v4(),
-        realm: world.config.realm.clone(),
-        player: person.player.clone(),
-        character: person.character.clone(),
-        party: person.party.as_ref().map(|party| party.id.clone()),
-        client_version: world.config.client_version.clone(),
-        issued: now,
-        expires: now + TICKET_LIFE,
-        cohorts: Vec::new(),
-    })
 }
 
 /// A session in play.
@@ -366,6 +288,9 @@ impl<'a> Playing<'a> {
                 books.moved(moved.cause);
                 record_time(&mut books.latencies.handover, moved.between);
                 drop(books);
+                if moved.cause == Cause::Resume {
+                    self.repeat_unanswered();
+                }
                 self.went(moved.home.environment, moved.cause);
             }
             Event::Hold(_) => self.hold(true),
@@ -381,13 +306,18 @@ impl<'a> Playing<'a> {
                 books.moved_while_away += u64::from(elsewhere);
                 drop(books);
                 if welcome.gap && !elsewhere {
-                    for frame in self.ledger.repeat_unanswered() {
-                        self.send(frame);
-                    }
+                    self.repeat_unanswered();
                 }
                 self.went(welcome.home.environment, Cause::Crash);
             }
             Event::Welcome(_) | Event::Closed(_) => {}
+        }
+    }
+
+    /// Frames on their way may be lost although the home lives on: a link broke, or a gateway did.
+    fn repeat_unanswered(&mut self) {
+        for frame in self.ledger.repeat_unanswered() {
+            self.send(frame);
         }
     }
 

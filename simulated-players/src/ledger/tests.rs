@@ -116,6 +116,15 @@ fn a_move_needs_a_reason_of_the_players_own() {
 }
 
 #[test]
+fn a_mended_link_is_no_move_but_a_new_home_without_a_cause_is() {
+    let mut ledger = ledger();
+    ledger.moved(Cause::Resume, Epoch(1), false);
+    assert_eq!(ledger.findings.moved_without_cause, 0);
+    ledger.moved(Cause::Resume, Epoch(2), false);
+    assert_eq!(ledger.findings.moved_without_cause, 1);
+}
+
+#[test]
 fn a_reason_is_used_up_by_the_arrival() {
     let mut ledger = ledger();
     ledger.send(Kind::GoTo(GoTo { zone: "forest".into() }), Duration::ZERO);
