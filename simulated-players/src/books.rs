@@ -28,6 +28,8 @@ pub(crate) struct Page {
     ended_by: BTreeMap<&'static str, u64>,
     moved_by: BTreeMap<&'static str, u64>,
     refused: BTreeMap<String, u64>,
+    /// What each character received of others less what it gave them, by the givers' answers.
+    gifts: BTreeMap<String, i64>,
     pub(crate) login_retries: u64,
     pub(crate) login_gave_up: u64,
     pub(crate) moved_while_away: u64,
@@ -78,6 +80,18 @@ impl Page {
         }
     }
 
+    /// Gold changed hands.
+    pub(crate) fn gave(&mut self, from: &str, to: &str, gold: u64) {
+        let gold = i64::try_from(gold).unwrap_or(i64::MAX);
+        *self.gifts.entry(from.to_owned()).or_default() -= gold;
+        *self.gifts.entry(to.to_owned()).or_default() += gold;
+    }
+
+    /// What a character must own that began with so much.
+    pub(crate) fn wealth(&self, character: &str, began_with: u64) -> u64 {
+        began_with.saturating_add_signed(self.gifts.get(character).copied().unwrap_or(0))
+    }
+
     /// An action was answered after this time.
     pub(crate) fn answered(&mut self, took: std::time::Duration) {
         self.live.actions_answered += 1;
@@ -93,6 +107,7 @@ impl Page {
         let last = record.last_environment().clone();
         self.leaves(&last);
         self.live.lost += u64::from(end == End::Lost);
+        self.live.broken_promises += u64::from(end == End::Lost);
         *self.ended_by.entry(end.as_str()).or_default() += 1;
         self.records.push(record);
         self.add(findings);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message as _;
 use tidegate_proto::stub::v1::action::Kind;
-use tidegate_proto::stub::v1::{Action, Answer, Entered};
+use tidegate_proto::stub::v1::{Action, Answer, Entered, Give};
 use tidegate_types::{Cause, Epoch};
 use world_server_stub::character::ITEM_VALUE;
 
@@ -48,6 +48,10 @@ pub struct Character {
     pub sequence: u64,
     /// Gold and items in gold, as the world said last; `None`: it never did.
     pub wealth: Option<u64>,
+    /// The same, as the world said when the character first arrived.
+    pub began_with: Option<u64>,
+    /// `wealth` is the answer to a last question, asked when nobody was trading any more.
+    pub settled: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -77,6 +81,8 @@ pub struct Answered {
     pub intended: Duration,
     /// Why the world refused it by the game's rules; `None`: it was done.
     pub refused: Option<String>,
+    /// Gold that went to another character by it.
+    pub gave: Option<Give>,
 }
 
 /// See the module's text.
@@ -96,6 +102,20 @@ pub struct Ledger {
     answered_by: Epoch,
     /// Frames may have been lost or doubled by a crash: the world will say where it stands.
     resync: bool,
+}
+
+impl Findings {
+    /// Broken promises of every kind.
+    #[must_use]
+    pub const fn broken(&self) -> u64 {
+        self.lost
+            + self.duplicated
+            + self.reordered
+            + self.double_homed
+            + self.unannounced_home
+            + self.moved_without_cause
+            + self.gold_vanished
+    }
 }
 
 impl Ledger {
@@ -179,7 +199,11 @@ impl Ledger {
             intent.granted |= intent.sequence == answer.sequence;
             refused.is_none() || intent.sequence != answer.sequence
         });
-        Some(Answered { intended: self.sent[at].intended, refused })
+        let gave = match &self.sent[at].action.kind {
+            Some(Kind::Give(give)) if answer.ok => Some(give.clone()),
+            _ => None,
+        };
+        Some(Answered { intended: self.sent[at].intended, refused, gave })
     }
 
     fn home_answered(&mut self, epoch: Epoch) {
@@ -239,6 +263,7 @@ impl Ledger {
     /// The player arrived somewhere. Gives the frames to send again, if a crash made that necessary.
     pub fn entered(&mut self, entered: &Entered) -> Vec<Bytes> {
         self.home_answered(Epoch(entered.epoch));
+        self.character.began_with.get_or_insert(entered.gold + entered.items * ITEM_VALUE);
         self.intents.retain(|intent| !intent.granted);
         if entered.applied > self.character.sequence {
             // A character that played before this simulation began.

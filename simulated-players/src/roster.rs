@@ -94,11 +94,6 @@ impl Roster {
         self.away.iter().map(|(_, person)| person)
     }
 
-    /// How many characters there are.
-    pub(crate) fn len(&self) -> usize {
-        self.made - self.pending.len()
-    }
-
     /// By share, a party counting as one so that the share is one of players.
     fn draw(&mut self) -> Arc<Profile> {
         let weight = |p: &Profile| p.share / p.party.as_ref().map_or(1.0, |party| f64::from(party.size));

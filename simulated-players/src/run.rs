@@ -1,6 +1,7 @@
 //! The run itself: arrivals, departures, and the end.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rand::{RngExt as _, SeedableRng as _};
@@ -14,12 +15,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::books::Books;
 use crate::config::Config;
-use crate::control::{Live, Wish};
+use crate::control::{Leaving, Live, Wish};
 use crate::error::SimulationError;
 use crate::profile::{self, Profile};
 use crate::report::Report;
 use crate::roster::{Person, Roster};
-use crate::session::{self, World};
+use crate::session::{self, Leash, World};
 
 /// Connections that share a UDP socket: quinn drives one socket by one task, so a few sockets use a few cores.
 const SESSIONS_PER_ENDPOINT: u32 = 500;
@@ -29,8 +30,6 @@ const BEAT: Duration = Duration::from_millis(10);
 const LIVE_EVERY: u32 = 25;
 /// After `settle_ms`, how much longer the last logouts may take.
 const LOGOUTS: Duration = Duration::from_secs(8);
-/// What every character begins with.
-const FIRST_GOLD: u64 = 100;
 
 /// Everything that can fail before the first arrival has been done.
 pub(crate) struct Prepared {
@@ -67,7 +66,7 @@ impl Prepared {
 struct Active {
     index: usize,
     stubborn: bool,
-    leave: CancellationToken,
+    leash: Leash,
 }
 
 struct Run {
@@ -105,6 +104,8 @@ impl Run {
             begin: Instant::now(),
             partners,
             finish: CancellationToken::new(),
+            resting: AtomicUsize::new(0),
+            last_words: CancellationToken::new(),
         };
         Self {
             world: Arc::new(world),
@@ -159,7 +160,7 @@ impl Run {
             self.leaving_due += leaving.per_second * seconds;
             while self.leaving_due >= 1.0 {
                 self.leaving_due -= 1.0;
-                self.send_one_home();
+                self.send_one_home(leaving);
             }
         }
     }
@@ -167,15 +168,23 @@ impl Run {
     fn arrive(&mut self, intended: Instant) {
         let person = self.roster.next(self.world.now());
         let endpoint = self.endpoints[person.index % self.endpoints.len()].clone();
-        let leave = CancellationToken::new();
-        self.active.push(Active { index: person.index, stubborn: person.profile.stubborn, leave: leave.clone() });
-        self.sessions.spawn(session::play(self.world.clone(), endpoint, person, intended, leave));
+        let leash = Leash::default();
+        self.active.push(Active { index: person.index, stubborn: person.profile.stubborn, leash: leash.clone() });
+        self.sessions.spawn(session::play(self.world.clone(), endpoint, person, intended, leash));
     }
 
-    fn send_one_home(&mut self) {
-        let willing: Vec<&Active> = self.active.iter().filter(|a| !a.stubborn && !a.leave.is_cancelled()).collect();
+    fn send_one_home(&mut self, leaving: &Leaving) {
+        let willing = |active: &&Active| {
+            !active.stubborn
+                && !active.leash.leave.is_cancelled()
+                && active
+                    .leash
+                    .environment()
+                    .is_some_and(|at| leaving.environment.as_ref().is_none_or(|e| at.as_str() == e))
+        };
+        let willing: Vec<&Active> = self.active.iter().filter(willing).collect();
         if !willing.is_empty() {
-            willing[self.rng.random_range(0..willing.len())].leave.cancel();
+            willing[self.rng.random_range(0..willing.len())].leash.leave.cancel();
         }
     }
 
@@ -195,9 +204,39 @@ impl Run {
         self.live.send_replace(self.world.books.open().take_live());
     }
 
+    /// Goes on taking ended sessions in, until the condition holds or the time is over.
+    async fn until(&mut self, limit: Instant, holds: impl Fn(&Self) -> bool) {
+        let mut look = tokio::time::interval(BEAT);
+        while !holds(self) && Instant::now() < limit {
+            tokio::select! {
+                Some(done) = self.sessions.join_next() => self.ended(done),
+                _ = look.tick() => {}
+            }
+        }
+    }
+
+    /// What all characters must own together, and what they do: by the world's last word to those who asked for it when
+    /// all trade had ended, by the trades themselves for the others.
+    fn gold(&self) -> (u64, u64) {
+        let books = self.world.books.open();
+        let mut sums = (0, 0);
+        for person in self.roster.absent() {
+            let Some(began_with) = person.memory.began_with else { continue };
+            let by_trades = books.wealth(person.character.as_str(), began_with);
+            sums.0 += began_with;
+            sums.1 += person.memory.wealth.filter(|_| person.memory.settled).unwrap_or(by_trades);
+        }
+        sums
+    }
+
     async fn finish(mut self) -> Report {
         self.world.finish.cancel();
-        let limit = Instant::now() + Duration::from_millis(self.world.config.settle_ms) + LOGOUTS;
+        let settle = Duration::from_millis(self.world.config.settle_ms);
+        let limit = Instant::now() + settle + LOGOUTS;
+        // Half of the time to come to rest; the other half is for the last words of all.
+        self.until(Instant::now() + settle / 2, |run| run.world.resting.load(Ordering::Relaxed) >= run.sessions.len())
+            .await;
+        self.world.last_words.cancel();
         while !self.sessions.is_empty() {
             tokio::select! {
                 Some(done) = self.sessions.join_next() => self.ended(done),
@@ -209,7 +248,7 @@ impl Run {
         self.sessions.abort_all();
         self.show();
         let ran_ms = u64::try_from(self.world.now().as_millis()).unwrap_or(u64::MAX);
-        let gold_seen = self.roster.absent().filter_map(|person| person.memory.wealth).sum();
+        let (gold_expected, gold_seen) = self.gold();
         let report = self.world.books.open().report();
         for endpoint in &self.endpoints {
             let _ = tokio::time::timeout(Duration::from_secs(1), endpoint.wait_idle()).await;
@@ -218,7 +257,7 @@ impl Run {
             seed: self.world.config.seed,
             players: self.world.config.players,
             ran_ms,
-            gold_expected: self.roster.len() as u64 * FIRST_GOLD,
+            gold_expected,
             gold_seen,
             lost: report.lost + stuck,
             ..report

@@ -3,7 +3,8 @@
 mod login;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,7 +25,6 @@ use crate::ledger::Ledger;
 use crate::report::{End, Move, SessionRecord, record_time};
 use crate::roster::Person;
 
-
 /// What all sessions of a simulation share.
 pub(crate) struct World {
     pub(crate) config: Config,
@@ -33,8 +33,12 @@ pub(crate) struct World {
     pub(crate) books: Books,
     pub(crate) begin: Instant,
     pub(crate) partners: Arc<[String]>,
-    /// Everybody shall log out.
+    /// Everybody shall come to rest …
     pub(crate) finish: CancellationToken,
+    /// … how many have …
+    pub(crate) resting: AtomicUsize,
+    /// … and now all ask for their last word and log out.
+    pub(crate) last_words: CancellationToken,
 }
 
 impl World {
@@ -57,13 +61,32 @@ impl Party {
     }
 }
 
+/// What the simulation's conductor and one session share.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Leash {
+    /// The player shall log out.
+    pub(crate) leave: CancellationToken,
+    environment: Arc<Mutex<Option<EnvironmentId>>>,
+}
+
+impl Leash {
+    /// Where the player is; `None`: not in play.
+    pub(crate) fn environment(&self) -> Option<EnvironmentId> {
+        self.environment.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_environment(&self, environment: Option<EnvironmentId>) {
+        *self.environment.lock().unwrap_or_else(PoisonError::into_inner) = environment;
+    }
+}
+
 /// Plays one session; gives the character back.
 pub(crate) async fn play(
     world: Arc<World>,
     endpoint: PlayerEndpoint,
     mut person: Person,
     intended: Instant,
-    leave: CancellationToken,
+    leash: Leash,
 ) -> Person {
     world.books.open().live.connecting += 1;
     let entered = login::log_in(&world, &endpoint, &person, intended).await;
@@ -76,7 +99,7 @@ pub(crate) async fn play(
         pace: world.config.pace,
     };
     let behaviour = Behaviour::new(person.profile.clone(), role, person.next_seed());
-    let mut playing = Playing::new(&world, &mut person, behaviour, session, &welcome, leave);
+    let mut playing = Playing::new(&world, &mut person, behaviour, session, &welcome, leash);
     playing.run(events).await;
     person
 }
@@ -90,7 +113,7 @@ struct Playing<'a> {
     record: SessionRecord,
     session: Session,
     began: Instant,
-    leave: CancellationToken,
+    leash: Leash,
     environment: EnvironmentId,
     /// Between two positions; `None`: it sends none.
     position_every: Option<Duration>,
@@ -102,7 +125,22 @@ struct Playing<'a> {
     leaving: Option<Instant>,
     /// The logout was sent.
     logging_out: bool,
+    /// It leaves because the simulation ends.
+    rest: Option<Rest>,
+    /// Broken promises that the live figures know of.
+    broken: u64,
     party_entries: u64,
+}
+
+/// How far a player has come at the simulation's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// Some answers are missing.
+    Coming,
+    /// None are; others are still trading.
+    Resting,
+    /// Nobody is; what do I own?
+    Asking,
 }
 
 /// What the player itself has to do next.
@@ -120,7 +158,7 @@ impl<'a> Playing<'a> {
         behaviour: Behaviour,
         session: Session,
         welcome: &Welcome,
-        leave: CancellationToken,
+        leash: Leash,
     ) -> Self {
         let environment = welcome.home.environment.clone();
         let rate = world.config.hz * person.profile.positions;
@@ -128,6 +166,7 @@ impl<'a> Playing<'a> {
         let now = Instant::now();
         let first = position_every.unwrap_or_default().mul_f64(rand::rng().random_range(0.0..1.0));
         world.books.open().began(&environment);
+        leash.set_environment(Some(environment.clone()));
         Self {
             ledger: Ledger::new(person.memory.clone(), welcome.home.epoch),
             record: SessionRecord {
@@ -144,7 +183,7 @@ impl<'a> Playing<'a> {
             behaviour,
             session,
             began: now,
-            leave,
+            leash,
             environment,
             position_every,
             next_position: now + first,
@@ -153,11 +192,14 @@ impl<'a> Playing<'a> {
             reconnecting: false,
             leaving: None,
             logging_out: false,
+            rest: None,
+            broken: 0,
         }
     }
 
     async fn run(&mut self, mut events: Events) {
-        let (leave, finish) = (self.leave.clone(), self.world.finish.clone());
+        let (leave, finish) = (self.leash.leave.clone(), self.world.finish.clone());
+        let last_words = self.world.last_words.clone();
         let closed = loop {
             let (due, at) = self.next_due();
             // Events first: an answer that is here already must not be judged late because of a timer.
@@ -165,17 +207,22 @@ impl<'a> Playing<'a> {
                 biased;
                 event = events.next() => match event {
                     Some(Event::Closed(closed)) => break Some(closed),
-                    Some(event) => self.happened(event),
+                    Some(event) => {
+                        self.happened(event);
+                        self.tell_broken();
+                    }
                     None => break None,
                 },
                 () = leave.cancelled(), if self.leaving.is_none() => self.leaving = Some(Instant::now()),
-                () = finish.cancelled(), if self.leaving.is_none() => self.leaving = Some(Instant::now()),
+                () = finish.cancelled(), if self.leaving.is_none() => {
+                    self.leaving = Some(Instant::now());
+                    self.rest = Some(Rest::Coming);
+                }
+                () = last_words.cancelled(), if self.rest == Some(Rest::Resting) => self.ask_for_the_last_word(),
                 () = tokio::time::sleep_until(at) => self.due(&due),
             }
-            if self.ready_to_log_out() {
-                self.logging_out = true;
-                let session = self.session.clone();
-                tokio::spawn(async move { session.logout().await });
+            if self.is_settled() {
+                self.come_to_rest();
             }
         };
         self.end(closed);
@@ -218,14 +265,41 @@ impl<'a> Playing<'a> {
             Due::Leave => self.leaving = Some(Instant::now()),
             Due::SettleOver => {
                 // The world did not answer in time; the logout goes on, and the ledger will call it lost.
-                self.logging_out = true;
-                let session = self.session.clone();
-                tokio::spawn(async move { session.logout().await });
+                self.log_out();
             }
         }
     }
 
-    fn ready_to_log_out(&self) -> bool {
+    fn log_out(&mut self) {
+        self.logging_out = true;
+        let session = self.session.clone();
+        tokio::spawn(async move { session.logout().await });
+    }
+
+    /// Everything is answered. At the simulation's end a player asks what it owns when everybody has come that far.
+    fn come_to_rest(&mut self) {
+        match self.rest {
+            Some(Rest::Coming) => {
+                self.rest = Some(Rest::Resting);
+                self.world.resting.fetch_add(1, Ordering::Relaxed);
+            }
+            Some(Rest::Resting) => {}
+            Some(Rest::Asking) => {
+                self.ledger.character.settled = true;
+                self.log_out();
+            }
+            None => self.log_out(),
+        }
+    }
+
+    fn ask_for_the_last_word(&mut self) {
+        self.rest = Some(Rest::Asking);
+        let frame = self.ledger.send(Kind::Ping(game::Ping::default()), self.since_began());
+        self.world.books.open().live.actions_sent += 1;
+        self.send(frame);
+    }
+
+    fn is_settled(&self) -> bool {
         self.leaving.is_some()
             && !self.logging_out
             && self.ledger.unanswered() == 0
@@ -321,6 +395,15 @@ impl<'a> Playing<'a> {
         }
     }
 
+    /// The live figures show broken promises at once.
+    fn tell_broken(&mut self) {
+        let broken = self.ledger.findings.broken();
+        if broken > self.broken {
+            self.world.books.open().live.broken_promises += broken - self.broken;
+            self.broken = broken;
+        }
+    }
+
     fn hold(&mut self, on: bool) {
         if self.holding != on {
             self.holding = on;
@@ -351,6 +434,7 @@ impl<'a> Playing<'a> {
             return;
         }
         let from = std::mem::replace(&mut self.environment, to.clone());
+        self.leash.set_environment(Some(to.clone()));
         self.world.books.open().went(&from, &to);
         self.record.moves.push(Move { at: SystemClock.now().wall, from, to, cause });
     }
@@ -382,6 +466,9 @@ impl<'a> Playing<'a> {
         let took = self.since_began().saturating_sub(answered.intended);
         let mut books = self.world.books.open();
         books.answered(took);
+        if let Some(give) = answered.gave {
+            books.gave(self.person.character.as_str(), &give.to, give.gold);
+        }
         if let Some(word) = answered.refused {
             books.refused(&word);
         }
@@ -412,7 +499,10 @@ impl<'a> Playing<'a> {
         };
         let at: Timestamp = SystemClock.now().wall;
         self.record.ended = Some((at, end));
+        self.leash.set_environment(None);
         let (findings, memory) = self.ledger.close(end == End::Logout);
+        self.ledger.findings = findings;
+        self.tell_broken();
         self.person.memory = memory;
         self.world.books.open().ended(self.record.clone(), end, &findings);
     }
