@@ -156,6 +156,7 @@ impl Picture {
             for bar in [&bars.blue, &bars.green, &bars.drain] {
                 bar.abandon();
             }
+            eprintln!();
         }
     }
 

@@ -252,7 +252,10 @@ pub(crate) fn progress(drain: &v1::Drain) -> String {
     if drain.deadline_at_ms > 0 && drain.ended_ms == 0 {
         parts.push(format!("deadline {}", until(drain.deadline_at_ms, now)));
     }
-    parts.extend(drain.waiting_for.iter().map(|w| format!("waiting for {w}")));
+    // While players are left, what is waited for is them.
+    if drain.remaining == 0 {
+        parts.extend(drain.waiting_for.iter().map(|w| format!("waiting for {w}")));
+    }
     parts.join(", ")
 }
 
