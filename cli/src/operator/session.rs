@@ -12,7 +12,7 @@ use crate::words;
 pub(crate) enum Command {
     /// List sessions.
     List(Filter),
-    /// Show one session. An id is the session's UUID, or player:<id>.
+    /// Show one session. An id is the session's UUID, or player:ID.
     Get {
         /// The session.
         id: String,
