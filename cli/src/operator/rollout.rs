@@ -77,6 +77,9 @@ pub(crate) struct Spec {
     /// How long green must stand without a crash, after the drain, before it becomes blue.
     #[arg(long, default_value = "10s", value_parser = words::parse_duration)]
     stable: Duration,
+    /// How long green may take until all its servers are loaded; by default the realm's limit, 2 minutes.
+    #[arg(long, value_parser = words::parse_duration, value_name = "TIME")]
+    stage_timeout: Option<Duration>,
     /// The version to stage on the next green; by default the same again.
     #[arg(long, default_value = "")]
     next_build: String,
@@ -98,6 +101,7 @@ impl From<Spec> for v1::RolloutSpec {
             next_build: spec.next_build,
             skip_clone: spec.skip_clone,
             reason: spec.reason,
+            stage_timeout_ms: spec.stage_timeout.map_or(0, words::ms),
         }
     }
 }

@@ -245,7 +245,10 @@ impl Realm {
         let limits = &self.rows.spec.limits;
         let since = self.observed.awake.map_or(environment.since, |awake| environment.since.max(awake));
         match environment.phase {
-            Phase::Staging => Some(since + limits.stage),
+            Phase::Staging => {
+                let rollout = self.rollout_needing(&environment.id).and_then(|r| r.spec.stage_timeout);
+                Some(since + rollout.unwrap_or(limits.stage))
+            }
             Phase::Verifying { .. } => Some(since + limits.verify),
             Phase::Provisioning
             | Phase::Staged

@@ -45,6 +45,8 @@ pub struct RolloutSpec {
     pub drain: Policy,
     /// How long green must be without a crash after the drain before it becomes blue.
     pub stable: Duration,
+    /// How long green, and the next green, may take until all servers are loaded; `None`: the realm's limit.
+    pub stage_timeout: Option<Duration>,
     /// What the next green runs; `None`: the same build again.
     pub next_build: Option<BuildInfo>,
     /// Do not clone and stage the next green.

@@ -56,6 +56,7 @@ fn spec(realm: &RealmId, spec: &RolloutSpec) -> v1::RolloutSpec {
         next_build: spec.next_build.as_ref().map(|b| b.version.to_string()).unwrap_or_default(),
         skip_clone: spec.skip_clone,
         reason: spec.reason.clone(),
+        stage_timeout_ms: spec.stage_timeout.map_or(0, millis),
     }
 }
 

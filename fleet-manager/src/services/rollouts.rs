@@ -127,6 +127,7 @@ impl Api {
             build: self.manager.build(&spec.build)?.info.clone(),
             drain: convert::drain::read_policy(spec.drain)?,
             stable: convert::rollout::stable(spec.stable_ms),
+            stage_timeout: (spec.stage_timeout_ms > 0).then(|| Duration::from_millis(spec.stage_timeout_ms)),
             next_build,
             skip_clone: spec.skip_clone,
             reason: spec.reason,

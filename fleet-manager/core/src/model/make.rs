@@ -89,6 +89,7 @@ pub fn green_start(n: u32, build: BuildInfo) -> StartRollout {
             build,
             drain: policy(Duration::from_secs(20)),
             stable: Duration::from_secs(3),
+            stage_timeout: None,
             next_build: None,
             skip_clone: false,
             reason: "test".to_owned(),

@@ -51,6 +51,22 @@ fn a_server_that_never_gets_ready_stops_the_rollout() {
 }
 
 #[test]
+fn a_rollout_says_how_long_its_green_may_load() {
+    let mut run = living_world(3);
+    run.world.faults = faulty(Faults { never_ready: true, ..Faults::default() });
+    let mut start = green_start(1, build("2.0.0", &[1, 2]));
+    let limit = run.realm.rows.spec.limits.stage / 10;
+    start.spec.stage_timeout = Some(limit);
+    let id = start.id.clone();
+    run.command(Command::StartRollout(Box::new(start))).unwrap();
+    assert_eq!(run.wait_rollout(&id), Some(RolloutState::Failed));
+    let rollout = &run.realm.rows.rollouts[&id];
+    assert!(rollout.reason.contains("not ready in time"), "{}", rollout.reason);
+    let took = rollout.ended.unwrap().since(rollout.started);
+    assert!(took >= limit && took < limit * 5, "{took:?}");
+}
+
+#[test]
 fn a_smoke_test_that_fails_stops_the_rollout() {
     check(4, Faults { smoke_fails: true, ..Faults::default() }, StepName::Verify, "smoke test login failed");
 }

@@ -50,6 +50,7 @@ row!(RolloutSpecRow for RolloutSpec {
     build: BuildInfo,
     drain: Policy,
     stable: Duration,
+    stage_timeout: Option<Duration>,
     next_build: Option<BuildInfo>,
     skip_clone: bool,
     reason: String,

@@ -228,11 +228,12 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn rollout() -> impl Strategy<Value = Rollout> {
-    let spec = (build(), policy(), ms(), option::of(build()), any::<bool>(), text()).prop_map(
-        |(build, drain, stable, next_build, skip_clone, reason)| RolloutSpec {
+    let spec = (build(), policy(), ms(), option::of(ms()), option::of(build()), any::<bool>(), text()).prop_map(
+        |(build, drain, stable, stage_timeout, next_build, skip_clone, reason)| RolloutSpec {
             build,
             drain,
             stable,
+            stage_timeout,
             next_build,
             skip_clone,
             reason,
