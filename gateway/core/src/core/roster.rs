@@ -63,11 +63,29 @@ impl Core {
             self.rebind_stale(key, server, &resident, cx);
         } else if resident.prepared || resident.epoch < session.epoch {
             self.counters.stale_residents += 1;
-            self.tell_owner(Seat { server, handle: 0 }, key, cx);
-        } else if resident.epoch > session.epoch {
-            // Somebody gave it an epoch that this gateway does not know of: the next claim goes above it.
+            self.dismiss(server, key, resident.session, cx);
+        } else {
+            // A search for another home is under way, and will claim an epoch above this one. (An epoch that this gateway
+            // does not know of was given by somebody else: the claim goes above that, too.) Then the server is to forget it.
+            let homeless = session.server().is_none();
             let session = &mut self.sessions[key.index()];
             session.epoch = session.epoch.max(resident.epoch);
+            if homeless && resident.session == session.id {
+                session.leftover = Some(server);
+            }
+        }
+    }
+
+    /// A server holds a leftover of this player: it is to forget it. The leftover may be of an earlier session, and a server
+    /// knows its players by their sessions.
+    fn dismiss(&mut self, server: ServerKey, key: SessionKey, leftover: SessionId, cx: &mut Cx<'_>) {
+        let seat = Seat { server, handle: 0 };
+        let session = &self.sessions[key.index()];
+        if session.id == leftover {
+            self.tell_owner(seat, key, cx);
+        } else {
+            let owner = ToWorld::Owner { session: leftover, epoch: session.epoch, server: None };
+            cx.tell_world(seat, owner);
         }
     }
 

@@ -11,8 +11,12 @@ use crate::table::RealmTable;
 
 impl Core {
     pub(super) fn on_table(&mut self, table: RealmTable, cx: &mut Cx<'_>) {
+        if table.realm() != &self.realm {
+            self.counters.tables_refused += 1;
+            return;
+        }
         if let Some(current) = &self.table {
-            if table.realm() != &self.realm || table.generation() < current.generation() {
+            if table.generation() < current.generation() {
                 self.counters.tables_refused += 1;
                 return;
             }
