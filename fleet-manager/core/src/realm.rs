@@ -248,6 +248,7 @@ impl Realm {
     fn settle(&mut self, now: Timestamp, before: &crate::RouteTable, out: &mut Outcome) {
         self.advance_drains(now, out);
         self.advance_rollouts(now, out);
+        self.send_all_away(now, out);
         self.retire_spare(now, out);
         let after = self.table();
         if after != *before {

@@ -128,6 +128,14 @@ impl Realm {
             }
             self.send_notices(now, &id, out);
             self.pass_deadline(now, &id, out);
+        }
+    }
+
+    /// Tells those to leave whose time is over. After everything that may flip: nobody is sent to where nobody may come.
+    pub(crate) fn send_all_away(&mut self, now: Timestamp, out: &mut Outcome) {
+        let forcing = self.rows.drains.values().filter(|d| d.state == DrainState::Forcing);
+        let forcing: Vec<EnvironmentId> = forcing.map(|d| d.environment.clone()).collect();
+        for id in forcing {
             self.send_away(now, &id, out);
         }
     }
