@@ -45,6 +45,15 @@ impl World {
         events
     }
 
+    /// A server's process dies, and will be started again; nothing happens when there is none.
+    pub fn crash_server(&mut self, now: Timestamp, server: &ServerId) {
+        let Self { deployments, count, .. } = self;
+        let mut processes = deployments.values_mut().flat_map(|d| &mut d.processes);
+        if let Some(process) = processes.find(|p| p.seen.id == *server && p.seen.state != ServerState::Exited) {
+            process.die(now, count);
+        }
+    }
+
     pub(super) fn ensure(&mut self, now: Timestamp, wanted: ServersWanted) {
         let faulty = self.faults.build.as_ref() == Some(&wanted.build.version);
         let old = self.deployments.remove(&wanted.environment);
@@ -95,17 +104,11 @@ impl World {
     fn run_processes(&mut self, now: Timestamp) {
         for deployment in self.deployments.values_mut() {
             for process in &mut deployment.processes {
-                let seen = &mut process.seen;
-                if seen.state == ServerState::Serving && self.dice.per_mille(self.faults.crashes) {
-                    seen.state = ServerState::Exited;
-                    seen.report = None;
-                    seen.restarts += 1;
-                    self.count += 1;
-                    seen.instance = Some(instance(self.count));
-                    seen.address = Some(format!("127.0.0.1:{}", 1000 + self.count));
-                    process.next = now + Duration::from_millis(500);
+                if process.seen.state == ServerState::Serving && self.dice.per_mille(self.faults.crashes) {
+                    process.die(now, &mut self.count);
                 } else if process.next <= now {
                     process.next = now + Duration::from_millis(200);
+                    let seen = &mut process.seen;
                     seen.state = match seen.state {
                         ServerState::Exited => ServerState::Starting,
                         ServerState::Starting => ServerState::Loading,
@@ -119,6 +122,20 @@ impl World {
                 }
             }
         }
+    }
+}
+
+impl Process {
+    /// The next run of it will come in half a second.
+    fn die(&mut self, now: Timestamp, count: &mut u128) {
+        let seen = &mut self.seen;
+        seen.state = ServerState::Exited;
+        seen.report = None;
+        seen.restarts += 1;
+        *count += 1;
+        seen.instance = Some(instance(*count));
+        seen.address = Some(format!("127.0.0.1:{}", 1000 + *count));
+        self.next = now + Duration::from_millis(500);
     }
 }
 

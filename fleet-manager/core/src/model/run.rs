@@ -104,7 +104,21 @@ impl Run {
     /// # Panics
     /// When a rule is broken, or the realm's clock does not move on.
     pub fn tick(&mut self) {
-        self.now = self.now + TICK;
+        self.pass(self.now + TICK);
+        let table = self.realm.table();
+        self.world.greet(self.now, &table);
+        for event in self.world.tick(self.now) {
+            self.event(event);
+        }
+        self.check_empty();
+    }
+
+    /// It is `now`: what is due by the clock alone is done.
+    ///
+    /// # Panics
+    /// When a rule is broken, or the realm's clock does not move on.
+    pub fn pass(&mut self, now: Timestamp) {
+        self.now = now;
         for n in 0.. {
             assert!(
                 n < MOST_TIMEOUTS,
@@ -118,11 +132,13 @@ impl Run {
             let outcome = self.realm.handle_timeout(self.now);
             self.take(&before, outcome);
         }
-        let table = self.realm.table();
-        self.world.greet(self.now, &table);
-        for event in self.world.tick(self.now) {
-            self.event(event);
-        }
+    }
+
+    /// Nobody may be where the realm counts nobody.
+    ///
+    /// # Panics
+    /// When somebody is.
+    pub fn check_empty(&self) {
         for environment in self.realm.rows.environments.values() {
             if matches!(environment.phase, Phase::Drained | Phase::Retired { .. }) {
                 let inside = self.world.population(&environment.id);

@@ -89,6 +89,11 @@ pub struct World {
     pub kicked: u64,
     /// Everything that must never happen and did.
     pub violations: Vec<String>,
+    /// What is the gateways' to do, oldest first, for a simulation that brings gateways of its own; `None`: the world's
+    /// gateways do it.
+    pub for_gateways: Option<Vec<Effect>>,
+    /// Players that such a simulation knows to be in an environment, beside the world's own.
+    pub guests: BTreeMap<EnvironmentId, usize>,
     pub(super) dice: Dice,
     pub(super) deployments: BTreeMap<EnvironmentId, Deployment>,
     pub(super) gateways: Vec<Gateway>,
@@ -117,6 +122,8 @@ impl World {
             notices: 0,
             kicked: 0,
             violations: Vec::new(),
+            for_gateways: None,
+            guests: BTreeMap::new(),
             dice: Dice::new(seed),
             deployments: BTreeMap::new(),
             gateways: vec![gateway("gw-1"), gateway("gw-2")],
@@ -132,7 +139,8 @@ impl World {
     /// How many players are truly in an environment.
     #[must_use]
     pub fn population(&self, environment: &EnvironmentId) -> usize {
-        self.sessions.values().filter(|s| s.environment == *environment).count()
+        let guests = self.guests.get(environment).copied().unwrap_or(0);
+        guests + self.sessions.values().filter(|s| s.environment == *environment).count()
     }
 
     /// Servers, gateways and deeds go well from here on.
@@ -160,6 +168,12 @@ impl World {
 
     /// Does what the realm wants done. Repeating it does no harm.
     pub fn perform(&mut self, now: Timestamp, effect: Effect) {
+        if let Some(theirs) = &mut self.for_gateways
+            && is_for_gateways(&effect)
+        {
+            theirs.push(effect);
+            return;
+        }
         let soon = now + Duration::from_millis(200 + self.dice.below(800));
         match effect {
             Effect::PublishTable(table) => {
@@ -289,6 +303,21 @@ impl World {
         }
         report.departures = std::mem::take(&mut self.departures);
         report
+    }
+}
+
+const fn is_for_gateways(effect: &Effect) -> bool {
+    match effect {
+        Effect::PublishTable(_)
+        | Effect::AwaitAcks { .. }
+        | Effect::Notify { .. }
+        | Effect::MoveSessions { .. }
+        | Effect::KickSessions { .. } => true,
+        Effect::EnsureServers(_)
+        | Effect::StopServers { .. }
+        | Effect::RunSmoke { .. }
+        | Effect::TakeSnapshot { .. }
+        | Effect::CloneFrom { .. } => false,
     }
 }
 
