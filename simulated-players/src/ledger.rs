@@ -60,6 +60,8 @@ struct Sent {
     /// When it was meant to be sent, since the session began.
     intended: Duration,
     answered: bool,
+    /// Gold went to another character by it.
+    gave: bool,
     /// It was sent more than once, so it may be answered more than once.
     again: bool,
 }
@@ -77,8 +79,8 @@ struct Intent {
 /// An action that was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answered {
-    /// When it was meant to be sent.
-    pub intended: Duration,
+    /// When it was meant to be sent, since the session began; `None`: it was answered before.
+    pub intended: Option<Duration>,
     /// Why the world refused it by the game's rules; `None`: it was done.
     pub refused: Option<String>,
     /// Gold that went to another character by it.
@@ -152,7 +154,7 @@ impl Ledger {
         self.intend(self.character.sequence, &kind);
         let action = Action { sequence: self.character.sequence, again: false, kind: Some(kind) };
         let frame = Bytes::from(action.encode_to_vec());
-        self.sent.push_back(Sent { action, intended, answered: false, again: false });
+        self.sent.push_back(Sent { action, intended, answered: false, gave: false, again: false });
         self.unanswered += 1;
         self.findings.sent += 1;
         while self.sent.len() > KEPT && self.sent.front().is_some_and(|s| s.answered) {
@@ -172,7 +174,7 @@ impl Ledger {
         self.intents.push(Intent { sequence, cause, granted: false });
     }
 
-    /// The world answered. `None` if it answered what was answered before.
+    /// The world answered. `None` if that changes nothing, or breaks a promise.
     pub fn answer(&mut self, answer: &Answer) -> Option<Answered> {
         self.home_answered(Epoch(answer.epoch));
         let Some(at) = self.sent.iter().position(|s| s.action.sequence == answer.sequence) else {
@@ -184,9 +186,15 @@ impl Ledger {
             self.findings.reordered += u64::from(!self.sent[at].again && !self.resync);
             return None;
         }
+        // What a crash undid is done anew, perhaps with another outcome: a refusal need not survive, a gift does.
+        let gave = match &self.sent[at].action.kind {
+            Some(Kind::Give(give)) if answer.ok && !self.sent[at].gave => Some(give.clone()),
+            _ => None,
+        };
+        self.sent[at].gave |= gave.is_some();
         if self.sent[at].answered {
             self.findings.duplicated += u64::from(!self.sent[at].again);
-            return None;
+            return gave.map(|gave| Answered { intended: None, refused: None, gave: Some(gave) });
         }
         let overtook = self.sent.iter().take(at).any(|s| !s.answered && !s.again);
         self.findings.reordered += u64::from(overtook);
@@ -199,11 +207,7 @@ impl Ledger {
             intent.granted |= intent.sequence == answer.sequence;
             refused.is_none() || intent.sequence != answer.sequence
         });
-        let gave = match &self.sent[at].action.kind {
-            Some(Kind::Give(give)) if answer.ok => Some(give.clone()),
-            _ => None,
-        };
-        Some(Answered { intended: self.sent[at].intended, refused, gave })
+        Some(Answered { intended: Some(self.sent[at].intended), refused, gave })
     }
 
     fn home_answered(&mut self, epoch: Epoch) {
@@ -233,7 +237,9 @@ impl Ledger {
     }
 
     /// The gateway announced a new home. `party_moved`: the player's party was taken through an instance's door.
-    pub fn moved(&mut self, cause: Cause, home: Epoch, party_moved: bool) {
+    ///
+    /// True if that is explained.
+    pub fn moved(&mut self, cause: Cause, home: Epoch, party_moved: bool) -> bool {
         let intended = self.intents.iter().any(|intent| intent.cause == cause);
         let explained = match cause {
             Cause::Zone | Cause::Respawn => intended,
@@ -250,13 +256,15 @@ impl Ledger {
         };
         self.findings.moved_without_cause += u64::from(!explained);
         self.announced = self.announced.max(home);
+        explained
     }
 
-    /// The session came back after a lost connection. True if it came back to another home.
-    pub fn resumed(&mut self, home: Epoch, gap: bool) -> bool {
+    /// The session came back after a lost connection. True if it came back to another home; that one says where it stands,
+    /// unless its word fell into a gap.
+    pub fn resumed(&mut self, home: Epoch) -> bool {
         let elsewhere = home > self.announced;
         self.announced = self.announced.max(home);
-        self.resync |= gap || elsewhere;
+        self.resync |= elsewhere;
         elsewhere
     }
 
@@ -278,7 +286,6 @@ impl Ledger {
 
     /// Frames to send again after a gap that the world does not know of, because it never stopped.
     pub fn repeat_unanswered(&mut self) -> Vec<Bytes> {
-        self.resync = false;
         self.character.wealth = None;
         self.repeat(u64::MAX)
     }

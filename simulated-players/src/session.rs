@@ -357,7 +357,9 @@ impl<'a> Playing<'a> {
                 if moved.cause == Cause::Instance {
                     self.party_entries = entries;
                 }
-                self.ledger.moved(moved.cause, moved.home.epoch, party_moved);
+                if !self.ledger.moved(moved.cause, moved.home.epoch, party_moved) {
+                    tracing::warn!(player = %self.person.player, cause = %moved.cause, home = ?moved.home, "moved without a cause");
+                }
                 let mut books = self.world.books.open();
                 books.moved(moved.cause);
                 record_time(&mut books.latencies.handover, moved.between);
@@ -373,13 +375,13 @@ impl<'a> Playing<'a> {
             Event::Resumed(welcome) => {
                 self.reconnect(false);
                 self.hold(false);
-                let elsewhere = self.ledger.resumed(welcome.home.epoch, welcome.gap);
+                let elsewhere = self.ledger.resumed(welcome.home.epoch);
                 let mut books = self.world.books.open();
                 books.resumed += 1;
                 books.gaps += u64::from(welcome.gap);
                 books.moved_while_away += u64::from(elsewhere);
                 drop(books);
-                if welcome.gap && !elsewhere {
+                if welcome.gap {
                     self.repeat_unanswered();
                 }
                 self.went(welcome.home.environment, Cause::Crash);
@@ -463,9 +465,11 @@ impl<'a> Playing<'a> {
             }
             return;
         };
-        let took = self.since_began().saturating_sub(answered.intended);
+        let now = self.since_began();
         let mut books = self.world.books.open();
-        books.answered(took);
+        if let Some(intended) = answered.intended {
+            books.answered(now.saturating_sub(intended));
+        }
         if let Some(give) = answered.gave {
             books.gave(self.person.character.as_str(), &give.to, give.gold);
         }

@@ -115,6 +115,33 @@ fn a_mended_link_is_no_move_but_a_new_home_without_a_cause_is() {
 }
 
 #[test]
+fn a_gift_that_was_refused_may_be_given_after_a_crash_and_counts_once() {
+    let mut ledger = ledger();
+    ledger.send(Kind::Give(Give { to: "b".into(), gold: 5 }), Duration::ZERO);
+    let refused = Answer { ok: false, refused: "not_here".into(), ..ok(1, 1) };
+    assert_eq!(ledger.answer(&refused).unwrap().gave, None);
+    ledger.moved(Cause::Crash, Epoch(2), false);
+    assert_eq!(ledger.entered(&Entered { applied: 0, epoch: 2, ..Entered::default() }).len(), 1);
+    let given = Answer { again: true, gold: 95, ..ok(1, 2) };
+    let answered = ledger.answer(&given).unwrap();
+    assert_eq!((answered.intended, answered.gave.map(|g| g.gold)), (None, Some(5)));
+    assert_eq!(ledger.answer(&given), None);
+    assert_eq!((ledger.findings.broken(), ledger.findings.answered), (0, 1));
+}
+
+#[test]
+fn what_fell_into_a_gap_is_asked_again_even_if_the_home_is_another() {
+    let mut ledger = ledger();
+    let _ = sent(&mut ledger, 3);
+    assert!(ledger.resumed(Epoch(2)));
+    assert_eq!(ledger.repeat_unanswered().len(), 3);
+    for sequence in 1..=3 {
+        ledger.answer(&Answer { again: true, ..ok(sequence, 2) });
+    }
+    assert_eq!((ledger.findings.broken(), ledger.unanswered()), (0, 0));
+}
+
+#[test]
 fn a_reason_is_used_up_by_the_arrival() {
     let mut ledger = ledger();
     ledger.send(Kind::GoTo(GoTo { zone: "forest".into() }), Duration::ZERO);
