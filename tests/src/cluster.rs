@@ -157,6 +157,17 @@ impl Cluster {
         ledger::audit(Path::new(&text(&realm, "database"))).expect("a realm database")
     }
 
+    /// Nobody ever had two homes, no epoch was used twice, and the world holds what it held.
+    ///
+    /// # Panics
+    /// When the save records say otherwise.
+    pub fn assert_sound(&self, realm: &str, gold: u64) {
+        let audit = self.audit(realm);
+        assert!(audit.intervals > 0, "nobody had a home: {audit:?}");
+        assert_eq!((audit.overlaps, audit.duplicate_epochs, audit.gold_total), (0, 0, gold), "{audit:?}");
+        assert_eq!(self.error_lines(), Vec::<String>::new());
+    }
+
     /// Every line of level ERROR in any log: a broken invariant, which fails a test.
     #[must_use]
     pub fn error_lines(&self) -> Vec<String> {
@@ -167,7 +178,8 @@ impl Cluster {
         let mut lines = Vec::new();
         for log in logs {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
-            lines.extend(text.lines().filter(|l| l.contains(" ERROR ") || l.contains("panicked at")).map(str::to_owned));
+            lines
+                .extend(text.lines().filter(|l| l.contains(" ERROR ") || l.contains("panicked at")).map(str::to_owned));
         }
         lines
     }

@@ -103,6 +103,51 @@ impl Operator {
         self.run(&format!("route show {realm}"))["accepting"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// The route generation of a realm.
+    #[must_use]
+    pub fn generation(&self, realm: &str) -> u64 {
+        self.run(&format!("route show {realm}"))["generation"].as_u64().unwrap_or_default()
+    }
+
+    /// One environment.
+    #[must_use]
+    pub fn environment(&self, id: &str) -> Value {
+        self.run(&format!("env get {id}"))
+    }
+
+    /// Waits until an environment has this phase (its name as in the protos, without prefix).
+    pub fn phase(&self, id: &str, phase: &str) {
+        wait::until(&format!("{id} to be {phase}"), || {
+            (self.environment(id)["phase"] == format!("PHASE_{phase}")).then_some(())
+        });
+    }
+
+    /// The only gateway.
+    #[must_use]
+    pub fn gateway(&self) -> Value {
+        self.run("route gateways")["gateways"][0].clone()
+    }
+
+    /// A drain.
+    #[must_use]
+    pub fn drain(&self, environment: &str) -> Value {
+        self.run(&format!("drain get {environment}"))
+    }
+
+    /// Waits until a drain is as it should be, and gives it.
+    pub fn drains(&self, environment: &str, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
+        wait::until(what, || Some(self.drain(environment)).filter(&condition))
+    }
+
+    /// Waits until a step of a rollout has this state (its name as in the protos, without prefix).
+    pub fn step(&self, rollout: &str, name: &str, state: &str) {
+        wait::until(&format!("step {name} of {rollout} to be {state}"), || {
+            let rollout = self.run(&format!("rollout get {rollout}"));
+            let step = rollout["steps"].as_array()?.iter().find(|s| s["name"] == name)?.clone();
+            (step["state"] == format!("STEP_STATE_{state}")).then_some(())
+        });
+    }
+
     /// The servers of an environment.
     #[must_use]
     pub fn servers(&self, environment: &str) -> Vec<Value> {
