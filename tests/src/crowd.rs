@@ -50,7 +50,7 @@ actions_per_s = 4.0
 pipeline = 2
 positions = 1.0
 stubborn = true
-weights = { ping = 20, enter = 4, fight = 1 }
+weights = { ping = 20, enter = 4, fight = 0.4 }
 party = { size = 5, instance = "raid", stay_s = 3600.0 }
 "#;
 

@@ -37,7 +37,7 @@ impl Operator {
         self.try_words(&line.split_whitespace().collect::<Vec<_>>())
     }
 
-    /// As [`Operator::try_run`], with words that may hold blanks.
+    /// As [`Operator::try_run`], with words that may hold blanks. Of a watch, the last answer.
     ///
     /// # Errors
     /// [`Refusal`] when the exit code is not 0.
@@ -59,7 +59,10 @@ impl Operator {
             let message = String::from_utf8_lossy(&output.stderr).into_owned();
             return Err(Refusal { code: output.status.code().unwrap_or(-1), message });
         }
-        Ok(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{words:?} printed {text:?}: {error}")))
+        // A watch prints one object a line; its last is its answer.
+        let objects = serde_json::Deserializer::from_str(&text).into_iter().collect::<Result<Vec<Value>, _>>();
+        let last = objects.unwrap_or_else(|error| panic!("{words:?} printed {text:?}: {error}")).pop();
+        Ok(last.unwrap_or_else(|| panic!("{words:?} printed nothing")))
     }
 
     /// Runs it; it must succeed.

@@ -26,8 +26,10 @@ pub fn message(realm: &RealmId, rollout: &Rollout) -> v1::Rollout {
         RolloutState::RolledBack => v1::RolloutState::RolledBack,
         RolloutState::Aborting { .. } => v1::RolloutState::Aborting,
     };
-    // Ids are reserved from the beginning, but name nothing before their step has begun.
-    let begun = |name: &str| rollout.steps.iter().any(|s| s.name.as_str() == name && s.started.is_some());
+    // Ids are reserved from the beginning, but name nothing before their step has begun, or when it is not needed.
+    let begun = |name: &str| {
+        rollout.steps.iter().any(|s| s.name.as_str() == name && s.started.is_some() && s.state != StepState::Skipped)
+    };
     let when = |begun: bool, id: String| if begun { id } else { String::new() };
     v1::Rollout {
         id: rollout.id.to_string(),
