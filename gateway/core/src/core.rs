@@ -114,6 +114,8 @@ pub struct Core {
     sweep_at: Option<Mono>,
     /// Sessions whose attach by an older table is being taken back.
     rerouting: BTreeSet<SessionKey>,
+    /// Sessions on their way to an environment that the table in force has stop accepting.
+    crossing: BTreeSet<SessionKey>,
     /// The table in force waits to be acknowledged.
     unacknowledged: bool,
     /// Somebody may have got room.
@@ -187,6 +189,7 @@ impl Core {
             timers: Timers::default(),
             sweep_at: None,
             rerouting: BTreeSet::new(),
+            crossing: BTreeSet::new(),
             unacknowledged: false,
             serve: false,
             dirty: BTreeSet::new(),
@@ -359,8 +362,9 @@ impl Core {
         if std::mem::take(&mut self.serve) {
             self.serve_line(cx);
         }
-        self.acknowledge_if_due(cx);
         self.arm_sweep(cx);
+        // The rows first: an acknowledgement says that nothing older comes after it.
         self.report(cx);
+        self.acknowledge_if_due(cx);
     }
 }

@@ -51,8 +51,8 @@ pub(crate) struct Session {
     pub(crate) resuming: bool,
     /// The present connection lacks frames that are gone.
     pub(crate) gap: bool,
-    /// The server in whose roster it was found.
-    pub(crate) leftover: Option<ServerKey>,
+    /// A server in whose roster it was found while it had no home here, and the session that the server holds it by.
+    pub(crate) leftover: Option<(ServerKey, SessionId)>,
     /// Since when the player has had no home that answers; for `Moved.gap_us`.
     pub(crate) homeless: Option<Mono>,
     /// The frames on their way.

@@ -228,11 +228,11 @@ impl Core {
                 self.parties.remove(party);
             }
         }
-        if let Some(server) = session.leftover
+        if let Some((server, leftover)) = session.leftover
             && self.servers.ready_instance(server).is_some()
         {
             // It has not come to a new home: the server that holds what is left of it would hold it for ever.
-            let owner = ToWorld::Owner { session: session.id, epoch: session.epoch.next(), server: None };
+            let owner = ToWorld::Owner { session: leftover, epoch: session.epoch.next(), server: None };
             cx.tell_world(Seat { server, handle: 0 }, owner);
         }
         if session.claimed.0 > 0 {

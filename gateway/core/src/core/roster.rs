@@ -65,14 +65,11 @@ impl Core {
             self.counters.stale_residents += 1;
             self.dismiss(server, key, resident.session, cx);
         } else {
-            // A search for another home is under way, and will claim an epoch above this one. (An epoch that this gateway
-            // does not know of was given by somebody else: the claim goes above that, too.) Then the server is to forget it.
-            let homeless = session.server().is_none();
+            // The home that this session is about to get will have an epoch above this one. (An epoch that this gateway does
+            // not know of was given by somebody else: the claim goes above that, too.) Then the server is to forget it.
             let session = &mut self.sessions[key.index()];
             session.epoch = session.epoch.max(resident.epoch);
-            if homeless && resident.session == session.id {
-                session.leftover = Some(server);
-            }
+            session.leftover = Some((server, resident.session));
         }
     }
 
@@ -194,7 +191,7 @@ impl Core {
         let mut session = self.blank(resident.session, resident.who.clone(), resident.party, cx);
         session.in_play = true;
         session.adopted = true;
-        session.leftover = Some(server);
+        session.leftover = Some((server, resident.session));
         session.epoch = resident.epoch;
         session.claimed = resident.epoch;
         session.pin = Some(resident.pin.unwrap_or_else(|| self.pin_on(server, cx)));
@@ -210,11 +207,11 @@ impl Core {
 
     /// The session is at home elsewhere than where a roster had it: that server is to forget it.
     pub(super) fn disown_leftover(&mut self, key: SessionKey, home: ServerKey, cx: &mut Cx<'_>) {
-        if let Some(server) = self.sessions[key.index()].leftover.take()
+        if let Some((server, leftover)) = self.sessions[key.index()].leftover.take()
             && server != home
             && self.servers.ready_instance(server).is_some()
         {
-            self.tell_owner(Seat { server, handle: 0 }, key, cx);
+            self.dismiss(server, key, leftover, cx);
         }
     }
 

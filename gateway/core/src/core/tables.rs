@@ -6,7 +6,7 @@ use crate::action::{Action, DialTarget};
 use crate::decide::still_good;
 use crate::key::{ServerKey, SessionKey};
 use crate::lease::with_drift;
-use crate::session::{Search, State, Then};
+use crate::session::{Search, Session, State, Then};
 use crate::table::RealmTable;
 
 impl Core {
@@ -29,6 +29,7 @@ impl Core {
         self.table = Some(table);
         self.follow_servers(cx);
         self.reroute(cx);
+        self.note_crossings();
         self.unacknowledged = true;
         self.serve = true;
         if let Warm::Not { until: until @ None, .. } = &mut self.warm {
@@ -145,10 +146,9 @@ impl Core {
     }
 
     pub(super) fn acknowledge_if_due(&mut self, cx: &mut Cx<'_>) {
+        let waits = self.unacknowledged && self.something_is_on_its_way();
         #[cfg(feature = "model")]
-        let waits = !self.rerouting.is_empty() && !self.config.sabotage.ack_without_waiting;
-        #[cfg(not(feature = "model"))]
-        let waits = !self.rerouting.is_empty();
+        let waits = waits && !self.config.sabotage.ack_without_waiting;
         if self.unacknowledged
             && !waits
             && let Some(generation) = self.generation()
@@ -156,5 +156,33 @@ impl Core {
             self.unacknowledged = false;
             cx.out.push(Action::AckTable { generation });
         }
+    }
+
+    /// Somebody whom an older table sent to where nobody new goes any more may still get there: a new session whose attach
+    /// is being taken back, or a hand-over from another environment. Once it is there its row says so, and that row is
+    /// before the acknowledgement: whoever has both knows that nobody comes after.
+    fn something_is_on_its_way(&mut self) -> bool {
+        let sessions = &self.sessions;
+        self.crossing.retain(|key| sessions.get(key.index()).is_some_and(|s| matches!(s.state, State::Moving(_))));
+        !self.rerouting.is_empty() || !self.crossing.is_empty()
+    }
+
+    /// Hand-overs to environments that accept no more, from others.
+    fn note_crossings(&mut self) {
+        let Some(table) = &self.table else { return };
+        let crosses = |session: &Session| match &session.state {
+            State::Moving(h) => {
+                let to = h.permit.environment();
+                !table.accepts(to) && session.pin.as_ref().is_none_or(|pin| pin.environment != *to)
+            }
+            State::Waiting { .. }
+            | State::Claiming { .. }
+            | State::Attaching { .. }
+            | State::Playing { .. }
+            | State::Lost { .. }
+            | State::Leaving { .. } => false,
+        };
+        let crossing = self.sessions.iter().filter(|(_, session)| crosses(session));
+        self.crossing.extend(crossing.map(|(index, _)| SessionKey(super::servers::key_of(index).0)));
     }
 }

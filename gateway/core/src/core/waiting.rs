@@ -63,7 +63,7 @@ impl Core {
                 &CrashAsk {
                     environment: &pin.environment,
                     place: session.place.as_ref(),
-                    prefer: session.leftover,
+                    prefer: session.leftover.map(|(server, _)| server),
                     avoid: &search.avoid,
                 },
             ),
