@@ -7,4 +7,5 @@ pub mod cluster;
 pub mod crowd;
 pub mod operator;
 pub mod process;
+pub mod simulation;
 pub mod wait;
