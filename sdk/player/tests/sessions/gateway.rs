@@ -174,6 +174,12 @@ impl Connection {
         self.say(player::GOODBYE, &v1::Goodbye { reason: reason.into(), message: String::new() }).await;
     }
 
+    /// Ends the stream, and waits until the client has all of it.
+    pub(crate) async fn finish(&mut self) {
+        self.send.finish().unwrap();
+        let _ = self.send.stopped().await;
+    }
+
     /// Breaks the connection without a word about the session.
     pub(crate) fn break_off(&self) {
         self.quinn.close(VarInt::from_u32(CloseCode::Internal as u32), b"test");

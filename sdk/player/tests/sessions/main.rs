@@ -1,5 +1,7 @@
 //! Sessions against a gateway that follows a script: everything that a gateway may say, and what the client makes of it.
 
+mod away;
+mod books;
 mod frames;
 mod gateway;
 mod life;
