@@ -185,9 +185,9 @@ impl Driver {
             }
             Fault::ClosedByGateway { code, message } => {
                 let is = |known: CloseCode| *code == known as u64;
-                if is(CloseCode::Done) {
-                    let reason = if logging_out { CloseReason::LoggedOut } else { convert::goodbye(message) };
-                    closed(Some(*code), reason)
+                // Without a goodbye before it, "done" is the session's end only if that was asked for.
+                if is(CloseCode::Done) && logging_out {
+                    closed(Some(*code), CloseReason::LoggedOut)
                 } else if is(CloseCode::Replaced) {
                     closed(Some(*code), CloseReason::Replaced)
                 } else if is(CloseCode::Refused) {
