@@ -1,6 +1,6 @@
 //! Wiring: what is opened at the start, which threads run, what ends them.
 
-use std::fs;
+use std::fs::{self, File};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -62,8 +62,9 @@ pub struct Service {
     metrics_listener: TcpListener,
     runtime: ShardRuntime,
     shard: Shard,
-    loaded: Vec<RealmTable>,
+    begun: oneshot::Receiver<Vec<RealmTable>>,
     control: Control,
+    lock: File,
 }
 
 impl Service {
@@ -74,6 +75,7 @@ impl Service {
     pub fn new(config: Config) -> Result<Self, StartError> {
         let data = &config.data_dir;
         fs::create_dir_all(data).map_err(|e| start("data_dir", data, &e))?;
+        let lock = lock(data)?;
         let tables = Tables::open(data.join("tables")).map_err(|e| start("data_dir", &data.join("tables"), &e))?;
         let identity = Identity::load(
             &config.pki_dir.join("ca.pem"),
@@ -143,9 +145,10 @@ impl Service {
             directory: "embedded".to_owned(),
             started_ms: SystemClock.now().wall.0,
         };
-        let control = Control { endpoint: manager, hello, reports, directives, tables };
+        let (begin, begun) = oneshot::channel();
+        let control = Control { endpoint: manager, hello, reports, directives, tables, loaded, begin };
         drop(inside);
-        Ok(Self { config, player_addr, metrics_addr, metrics_listener, runtime, shard, loaded, control })
+        Ok(Self { config, player_addr, metrics_addr, metrics_listener, runtime, shard, begun, control, lock })
     }
 
     /// Where players reach it (the bound address).
@@ -165,9 +168,11 @@ impl Service {
     /// # Errors
     /// [`RunError`] when a socket cannot be used any more.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
-        let Self { config, player_addr, metrics_addr, metrics_listener, runtime, shard, loaded, control } = self;
+        let Self { config, player_addr, metrics_addr, metrics_listener, runtime, shard, begun, control, lock } = self;
+        // Held until the end.
+        let _lock = lock;
         tracing::info!(gateway = %config.id, %player_addr, %metrics_addr, manager = config.manager,
-            tables = loaded.len(), "gateway serves");
+            tables = control.loaded.len(), "gateway serves");
         // Whichever part ends first takes the others with it.
         let stop = shutdown.child_token();
         // Also a caller who drops this future: the thread must not serve on unseen.
@@ -178,7 +183,7 @@ impl Service {
         let thread = std::thread::Builder::new()
             .name("gateway-shard".into())
             .spawn(move || {
-                let outcome = runtime.get().block_on(shard.run(loaded, token));
+                let outcome = runtime.get().block_on(shard.run(begun, token));
                 // Links' tasks end with their runtime; their peers have been told.
                 drop(runtime);
                 // Nobody waits for it any more only if the caller dropped the run.
@@ -246,6 +251,18 @@ fn bind_udp(address: SocketAddr) -> std::io::Result<UdpSocket> {
     socket.bind(&address.into())?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
+}
+
+/// One gateway a folder: two would know different homes, and each would take the other's players.
+fn lock(data_dir: &Path) -> Result<File, StartError> {
+    let path = data_dir.join("gateway.lock");
+    let options = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = options.map_err(|e| start("data_dir", &path, &e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(start("data_dir", &path, &"another gateway uses this folder")),
+        Err(fs::TryLockError::Error(e)) => Err(start("data_dir", &path, &e)),
+    }
 }
 
 /// The tables on disk that make sense.

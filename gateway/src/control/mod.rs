@@ -7,17 +7,21 @@
 //!
 //! The mirror makes the full re-send this side's own affair: the shard is never asked for it. While there is no stream,
 //! the mirror goes on following the shard, and what is not a row waits (bounded) for the next stream.
+//!
+//! The tables from disk come into force once the manager has taken this gateway in or cannot be reached, not while it
+//! refuses it: beside a gateway that is live, one that follows an old table would take that one's players.
 
 mod mirror;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway_core::table::RealmTable;
 use rand::RngExt;
 use tidegate_proto::v1::gateway_control_client::GatewayControlClient;
 use tidegate_proto::v1::{self, gateway_directive, gateway_report};
 use tidegate_types::InstanceId;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
@@ -35,6 +39,9 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// How long a connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long opening the stream may take in all; a manager that hangs is as good as none. A starting gateway serves after it
+/// at the latest.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
 /// A manager that answers no ping for so long is gone; the stream is opened anew.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// Messages that wait for the stream. Small: what waits longer waits in the shard's queue, which can say that it is full.
@@ -49,6 +56,10 @@ pub(crate) struct Control {
     pub(crate) reports: Reports,
     pub(crate) directives: mpsc::Sender<Directive>,
     pub(crate) tables: Tables,
+    /// What was on disk at the start.
+    pub(crate) loaded: Vec<RealmTable>,
+    /// Begins the shard's serving, with the tables that are in force.
+    pub(crate) begin: oneshot::Sender<Vec<RealmTable>>,
 }
 
 /// The endpoint of a manager's URL, with time limits.
@@ -67,19 +78,39 @@ pub(crate) fn endpoint(url: &str) -> Result<Endpoint, tonic::transport::Error> {
 impl Control {
     /// Keeps the stream open until `shutdown`.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
-        let Self { endpoint, hello, reports: Reports { mut queue, figures }, directives, tables } = self;
+        let Self { endpoint, hello, reports: Reports { mut queue, figures }, directives, tables, mut loaded, begin } =
+            self;
+        let mut begin = Some(begin);
         let mut mirror = Mirror::default();
         let mut pause = BACKOFF_MIN;
+        let mut refusal = String::new();
         let work = async {
             loop {
                 // Following the shard while dialling: its queue must not fill up because the manager is away.
                 let serving = mirror.acks().map(|a| v1::KnownTable { realm: a.realm, generation: a.generation });
                 let hello = v1::GatewayHello { tables: serving.collect(), ..hello.clone() };
-                let opened = following(&mut queue, &mut mirror, open(&endpoint, hello)).await;
+                let opening = tokio::time::timeout(OPEN_TIMEOUT, open(&endpoint, hello));
+                let opened = following(&mut queue, &mut mirror, opening).await;
+                let opened = opened.unwrap_or_else(|_| Err(anyhow::anyhow!("it does not answer")));
+                let refused = opened.as_ref().err().and_then(refused);
+                let in_force = if refused.is_none() { std::mem::take(&mut loaded) } else { Vec::new() };
+                match begin.take() {
+                    // A shard that has ended needs nothing; so below.
+                    Some(begin) => drop(begin.send(in_force)),
+                    None => {
+                        let late = async {
+                            for table in in_force {
+                                let _ = directives.send(Directive::Table(table)).await;
+                            }
+                        };
+                        following(&mut queue, &mut mirror, late).await;
+                    }
+                }
                 match opened {
                     Ok((outgoing, incoming)) => {
                         tracing::info!(manager = %endpoint.uri(), "manager connected");
                         pause = BACKOFF_MIN;
+                        refusal.clear();
                         let resend = Notify::new();
                         let mut figures = figures.clone();
                         // Either end of the stream ends it.
@@ -89,7 +120,15 @@ impl Control {
                         };
                         tracing::warn!(manager = %endpoint.uri(), why, "manager lost; players are served without it");
                     }
-                    Err(error) => tracing::debug!(manager = %endpoint.uri(), %error, "manager not reached"),
+                    Err(error) => match refused {
+                        // Said once, and tried again quietly: the other gateway may be on its way out.
+                        Some(why) if why != refusal => {
+                            tracing::warn!(manager = %endpoint.uri(), why, "the manager refuses this gateway");
+                            refusal = why;
+                        }
+                        Some(_) => {}
+                        None => tracing::debug!(manager = %endpoint.uri(), %error, "manager not reached"),
+                    },
                 }
                 let jitter = rand::rng().random_range(0.5..1.0);
                 following(&mut queue, &mut mirror, tokio::time::sleep(pause.mul_f64(jitter))).await;
@@ -124,6 +163,12 @@ async fn open(
     outgoing.send(message(gateway_report::Message::Hello(hello))).await?;
     let incoming = client.connect(ReceiverStream::new(queue)).await?.into_inner();
     Ok((outgoing, incoming))
+}
+
+/// The manager's words, if it was reached and does not want this gateway.
+fn refused(error: &anyhow::Error) -> Option<String> {
+    let status = error.downcast_ref::<tonic::Status>()?;
+    (status.code() == tonic::Code::FailedPrecondition).then(|| status.message().to_owned())
 }
 
 fn message(message: gateway_report::Message) -> v1::GatewayReport {

@@ -16,7 +16,7 @@ use gateway_core::{Action, Core, CoreConfig, EmbeddedDirectory, Input, SessionCo
 use tidegate_proto::frame::{self, player};
 use tidegate_proto::{CloseCode, v1};
 use tidegate_types::{Clock, InstanceId, Mono, Now, RealmId, ServerId, SystemClock};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::convert;
@@ -108,11 +108,20 @@ impl Shard {
         }
     }
 
-    /// Serves until `shutdown`; the tables are those from disk.
+    /// Serves, from when `begin` says with which tables, until `shutdown`.
     ///
     /// # Errors
     /// The socket cannot be used any more.
-    pub(crate) async fn run(mut self, tables: Vec<RealmTable>, shutdown: CancellationToken) -> io::Result<()> {
+    pub(crate) async fn run(
+        mut self,
+        begin: oneshot::Receiver<Vec<RealmTable>>,
+        shutdown: CancellationToken,
+    ) -> io::Result<()> {
+        // Players who come meanwhile wait in the socket: that is kinder than telling them that no realm is served here.
+        let tables = tokio::select! {
+            tables = begin => tables.unwrap_or_default(),
+            () = shutdown.cancelled() => Vec::new(),
+        };
         for table in tables {
             self.directive(Directive::Table(table));
         }

@@ -68,6 +68,22 @@ async fn a_gateway_starts_with_the_last_table_when_the_manager_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_the_manager_refuses_leaves_the_worlds_alone() {
+    let scene = Scene::start().await;
+    let Scene { manager, mut gateway, town, forest } = scene;
+    gateway.stop().await;
+    eventually("the links' end", || (town.links() == 0 && forest.links() == 0).then_some(())).await;
+    manager.refuse(true);
+    gateway.start().await;
+    eventually("two refusals", || (manager.refusals() >= 2).then_some(())).await;
+    assert_eq!((town.links(), forest.links()), (0, 0), "it follows the table on its disk");
+    manager.refuse(false);
+    eventually("both links", || (town.links() == 1 && forest.links() == 1).then_some(())).await;
+    let (_anna, welcome) = TestPlayer::login(&gateway, "anna").await;
+    assert_eq!(welcome.server_id, "w1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn senseless_directives_are_ignored() {
     let scene = Scene::start().await;
     let bad = v1::RouteTable { accepting: "nowhere".into(), ..scene.table(9) };

@@ -35,6 +35,17 @@ fn every_start_up_error_is_one_line_with_its_key() {
     }
 }
 
+#[test]
+fn one_folder_is_one_gateways() {
+    let gateway = TestGateway::prepare();
+    let first = Service::new(gateway.config.clone()).unwrap();
+    let Err(second) = Service::new(gateway.config.clone()) else { panic!("it started") };
+    let line = second.to_string();
+    assert!(line.starts_with("data_dir: ") && line.ends_with("another gateway uses this folder"), "{line}");
+    drop(first);
+    Service::new(gateway.config.clone()).unwrap();
+}
+
 #[tokio::test]
 async fn a_gateway_that_does_not_run_can_be_dropped_on_a_runtime() {
     let gateway = TestGateway::prepare();

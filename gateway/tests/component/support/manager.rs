@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures::Stream;
@@ -30,6 +31,9 @@ struct Shared {
     streams: Mutex<Vec<mpsc::UnboundedSender<Result<GatewayDirective, Status>>>>,
     /// Sent to every new stream.
     tables: Mutex<Vec<RouteTable>>,
+    /// Streams are refused.
+    refusing: AtomicBool,
+    refusals: AtomicU32,
 }
 
 struct Service {
@@ -45,6 +49,10 @@ impl GatewayControl for Service {
         &self,
         request: Request<Streaming<GatewayReport>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
+        if self.shared.refusing.load(Ordering::SeqCst) {
+            self.shared.refusals.fetch_add(1, Ordering::SeqCst);
+            return Err(Status::failed_precondition("another gateway is live"));
+        }
         let (sender, queue) = mpsc::unbounded_channel();
         for table in self.shared.tables.lock().unwrap().iter() {
             let message = Some(gateway_directive::Message::Table(table.clone()));
@@ -109,6 +117,16 @@ impl FakeManager {
     pub(crate) fn kill(&self) {
         self.stop.cancel();
         self.shared.streams.lock().unwrap().clear();
+    }
+
+    /// Refuses gateways from now on, or takes them again.
+    pub(crate) fn refuse(&self, refuse: bool) {
+        self.shared.refusing.store(refuse, Ordering::SeqCst);
+    }
+
+    /// How many streams were refused.
+    pub(crate) fn refusals(&self) -> u32 {
+        self.shared.refusals.load(Ordering::SeqCst)
     }
 
     pub(crate) fn url(&self) -> String {
