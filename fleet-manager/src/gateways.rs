@@ -29,6 +29,10 @@ const RESULTS: usize = 2048;
 /// Deaths of world servers that a gateway gets when it connects, so that one that was away does not wait for leases.
 const DEATHS: usize = 256;
 
+/// How long another process under a gateway's id is kept out after the present one was heard, which reports every second:
+/// only one that has stopped talking is replaced. (Once its stream is closed, it is replaced at once.)
+const HEARD: Duration = Duration::from_secs(3);
+
 /// Why a gateway's stream is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -43,6 +47,9 @@ pub enum Refused {
         /// The one that is there.
         other: GatewayId,
     },
+    /// Two processes under one id.
+    #[error("another gateway runs under the id {0}: give each an id of its own, or stop one of them")]
+    SameId(GatewayId),
     /// Two gateways with different directories.
     #[error("gateway {other} uses another session directory ({there}) than {this} ({here}): give both the same")]
     OtherDirectory {
@@ -63,6 +70,7 @@ impl Refused {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::SecondEmbedded { .. } => "SECOND_EMBEDDED_GATEWAY",
+            Self::SameId(_) => "GATEWAY_ID_TAKEN",
             Self::OtherDirectory { .. } => "OTHER_DIRECTORY",
         }
     }
@@ -218,6 +226,9 @@ impl Gateways {
     pub fn open(&self, hello: Hello) -> Result<Opened, Refused> {
         let mut state = self.lock();
         for (id, other) in &state.gateways {
+            if *id == hello.id && other.is_another_run(hello.instance) && other.last_seen.elapsed() < HEARD {
+                return Err(Refused::SameId(hello.id));
+            }
             if *id == hello.id || !other.is_live(self.live_for) {
                 continue;
             }
@@ -464,6 +475,11 @@ impl State {
 impl Gateway {
     fn is_live(&self, live_for: Duration) -> bool {
         self.stream.is_some() || self.last_seen.elapsed() < live_for
+    }
+
+    /// A process other than this one has the stream.
+    fn is_another_run(&self, instance: InstanceId) -> bool {
+        self.stream.is_some() && self.hello.as_ref().is_some_and(|hello| hello.instance != instance)
     }
 }
 

@@ -97,6 +97,17 @@ fn a_new_stream_of_the_same_gateway_replaces_the_old_one() {
     assert!(gateways.is_current(&id, new.number));
 }
 
+#[test]
+fn a_second_process_under_the_same_id_waits_until_the_first_is_gone() {
+    let gateways = gateways(Duration::from_secs(60));
+    let second = Hello { instance: InstanceId(uuid::Uuid::from_u128(2)), ..hello("gw-1", "embedded") };
+    let first = gateways.open(hello("gw-1", "embedded")).unwrap();
+    assert_eq!(gateways.open(second.clone()).unwrap_err().reason(), "GATEWAY_ID_TAKEN");
+    assert!(gateways.is_current(&"gw-1".parse().unwrap(), first.number), "the first is not disturbed");
+    gateways.close(&"gw-1".parse().unwrap(), first.number);
+    gateways.open(second).unwrap();
+}
+
 #[tokio::test]
 async fn a_gateway_that_does_not_read_loses_its_stream() {
     let gateways = gateways(Duration::from_secs(60));
