@@ -57,8 +57,14 @@ impl Cluster {
     /// Starts everything, with build 1.9.0 in play in realm `eu-1`; also says which environment that is.
     #[must_use]
     pub fn populated() -> (Self, String) {
+        Self::populated_by("")
+    }
+
+    /// As [`Cluster::populated`], with these arguments of the stub.
+    #[must_use]
+    pub fn populated_by(stub: &str) -> (Self, String) {
         let cluster = Self::start();
-        cluster.register("1.9.0", "--reads 1 --writes 1", "");
+        cluster.register("1.9.0", "--reads 1 --writes 1", stub);
         cluster.realm("eu-1");
         let blue = cluster.environment("eu-1", "1.9.0", "--label blue", FLEETS);
         cluster.flip("eu-1", &blue);

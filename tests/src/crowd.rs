@@ -39,6 +39,21 @@ stubborn = true
 weights = { ping = 4, go_to = 2 }
 "#;
 
+/// Pairs that go in and out of a dungeon all the time: every door is a hand-over.
+pub const DELVERS: &str = r#"
+[[profile]]
+name = "delver"
+share = 1
+stay_s = 3600.0
+away_s = 1.0
+actions_per_s = 4.0
+pipeline = 2
+positions = 1.0
+stubborn = true
+weights = { ping = 4, enter = 2 }
+party = { size = 2, instance = "dungeon", stay_s = 1.0 }
+"#;
+
 /// Parties that enter a raid, stay in it, and fight now and then.
 pub const RAIDERS: &str = r#"
 [[profile]]

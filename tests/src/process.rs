@@ -94,6 +94,13 @@ impl Drop for Process {
     }
 }
 
+/// Sends a signal to a process that may have ended by now.
+pub fn signal_if_there(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, signal);
+    }
+}
+
 /// Sends a signal to a process that a test started (or that its manager did).
 ///
 /// # Panics

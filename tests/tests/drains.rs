@@ -23,7 +23,15 @@ fn the_last_ones_are_warned_explained_and_then_moved() {
     // As an operator would type it: the text has blanks.
     let started = operator
         .try_words(&[
-            "drain", "start", &blue, "--deadline", "4s", "--notices", "3s,2s", "--notice-text", "The tide turns in {remaining}.",
+            "drain",
+            "start",
+            &blue,
+            "--deadline",
+            "4s",
+            "--notices",
+            "3s,2s",
+            "--notice-text",
+            "The tide turns in {remaining}.",
         ])
         .unwrap();
     assert_eq!(started["state"], "DRAIN_STATE_RUNNING", "{started}");
@@ -40,7 +48,10 @@ fn the_last_ones_are_warned_explained_and_then_moved() {
     }
     crowd.settles(&green, 8);
     let drain = operator.drains(&blue, "blue to be empty", |d| d["state"] == "DRAIN_STATE_COMPLETED");
-    assert_eq!((&drain["initial"], &drain["departed"]["drain"], &drain["notices_sent"]), (&8.into(), &8.into(), &2.into()));
+    assert_eq!(
+        (&drain["initial"], &drain["departed"]["drain"], &drain["notices_sent"]),
+        (&8.into(), &8.into(), &2.into())
+    );
     assert_eq!(operator.run(&format!("drain explain {blue}"))["holders"].as_array().map(Vec::len), Some(0));
     let report = crowd.leave();
     assert_kept(&report);
@@ -71,7 +82,9 @@ fn who_is_busy_in_a_raid_has_longer() {
         let explained = operator.run(&format!("drain explain {blue}"));
         let holders = explained["holders"].as_array()?;
         let longer = |h: &Value| {
-            h["busy"] == true && h["zone_kind"] == "raid" && h["will_leave"].as_str().is_some_and(|w| w.contains("it has longer"))
+            h["busy"] == true
+                && h["zone_kind"] == "raid"
+                && h["will_leave"].as_str().is_some_and(|w| w.contains("it has longer"))
         };
         let some_left = drain["state"] == "DRAIN_STATE_FORCING" && holders.len() < 10;
         (some_left && !holders.is_empty() && holders.iter().all(longer)).then_some(())
@@ -115,9 +128,14 @@ fn at_the_deadline_players_can_be_let_stay() {
     let drain = operator.drain(&blue);
     assert_eq!((&drain["state"], &drain["remaining"]), (&"DRAIN_STATE_RUNNING".into(), &6.into()), "{drain}");
     let explained = operator.run(&format!("drain explain {blue}"));
-    assert!(explained["holders"].as_array().unwrap().iter().all(|h| {
-        h["will_leave"].as_str().is_some_and(|how| how.ends_with("stays as long as it likes"))
-    }), "{explained}");
+    assert!(
+        explained["holders"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|h| { h["will_leave"].as_str().is_some_and(|how| how.ends_with("stays as long as it likes")) }),
+        "{explained}"
+    );
     // Until somebody means it.
     let _ = operator.run(&format!("drain force {blue}"));
     crowd.settles(&green, 6);

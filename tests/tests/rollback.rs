@@ -55,7 +55,8 @@ fn finish_lets_players_stay_through_their_boundaries() {
     let report = it.crowd.leave();
     assert_kept(&report);
     assert_eq!(moved_after(&report, since).into_iter().collect::<Vec<_>>(), [], "nobody changed environment");
-    let on_green = report.records.iter().filter(|r| r.environment_at(since).is_some_and(|e| e.as_str() == green)).count();
+    let on_green =
+        report.records.iter().filter(|r| r.environment_at(since).is_some_and(|e| e.as_str() == green)).count();
     assert!(on_green >= EACH as usize);
     assert_eq!(ended_in(&report)[&green] as usize, on_green, "who was on green stayed there to the end");
     let newcomers = report.records.iter().filter(|r| r.hello_sent >= since);

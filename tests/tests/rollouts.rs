@@ -74,7 +74,10 @@ fn a_rollout_paused_before_its_flip_waits_and_then_goes_on_to_its_end() {
     operator.step(&id, "stage", "DONE");
     crowd.plays(40);
     let rollout = operator.run(&format!("rollout get {id}"));
-    assert_eq!((&rollout["state"], &step(&rollout, "verify")["state"]), (&"ROLLOUT_STATE_PAUSED".into(), &"STEP_STATE_PENDING".into()));
+    assert_eq!(
+        (&rollout["state"], &step(&rollout, "verify")["state"]),
+        (&"ROLLOUT_STATE_PAUSED".into(), &"STEP_STATE_PENDING".into())
+    );
     assert_eq!(operator.accepting("eu-1"), blue);
 
     let _ = operator.run(&format!("rollout resume {id}"));
@@ -137,7 +140,10 @@ fn a_rollout_aborted_in_its_drain_sends_the_players_back() {
     let rollout = operator.run(&format!("rollout get {id}"));
     assert_eq!(rollout["state"], "ROLLOUT_STATE_ROLLED_BACK", "{rollout}");
     assert_eq!(step(&rollout, "flip")["state"], "STEP_STATE_UNDONE", "{rollout}");
-    assert_eq!((operator.accepting("eu-1"), &operator.environment(&blue)["label"]), (blue.clone(), &"LABEL_BLUE".into()));
+    assert_eq!(
+        (operator.accepting("eu-1"), &operator.environment(&blue)["label"]),
+        (blue.clone(), &"LABEL_BLUE".into())
+    );
     crowd.settles(&blue, 2 * PLAYERS);
     operator.phase(&green, "DRAINED");
     let report = crowd.leave();

@@ -24,7 +24,8 @@ pub struct Args {
     pub save_every_ms: u64,
 
     /// A fault to show (repeatable, or separated by commas): `slow-start=2s`, `never-ready`, `wrong-digest`,
-    /// `wrong-build=1.8.0`, `refuse-prepare` or `refuse-prepare=3` (times), `die-in=freeze` (or prepare, activate;
+    /// `wrong-build=1.8.0`, `refuse-prepare` or `refuse-prepare=3` (times; `refuse-prepare=3:9`
+    /// after nine that went well), `die-in=freeze` (or prepare, activate;
     /// `die-in=freeze:2` after two that went well), `hang` or `hang=5s` (after), `lie-population=7` (added to the count).
     #[arg(long = "fault", alias = "faults", value_name = "FAULT", env = "TIDEGATE_STUB_FAULTS", value_delimiter = ',')]
     pub faults: Vec<Fault>,

@@ -18,8 +18,13 @@ pub enum Fault {
     WrongDigest,
     /// Reports another build than its own.
     WrongBuild(BuildVersion),
-    /// Refuses this many `Prepare`s (`None`: all of them).
-    RefusePrepare(Option<u32>),
+    /// Refuses `Prepare`s.
+    RefusePrepare {
+        /// How many; `None`: all of them.
+        times: Option<u32>,
+        /// After so many that went well.
+        after: u32,
+    },
     /// Dies in the middle of this step, after so many that went well.
     DieIn(Step, u32),
     /// Stops ticking and answering this long after its first tick.
@@ -77,9 +82,9 @@ impl FromStr for Fault {
                 BuildVersion::new(v).map(Self::WrongBuild).map_err(|_| bad("want a semver"))
             }
             ("wrong-build", _) => Err(bad("say which, as in wrong-build=1.8.0")),
-            ("refuse-prepare", None) => Ok(Self::RefusePrepare(None)),
+            ("refuse-prepare", None) => Ok(Self::RefusePrepare { times: None, after: 0 }),
             ("refuse-prepare", Some(v)) => {
-                v.parse().map(|n| Self::RefusePrepare(Some(n))).map_err(|_| bad("want a number of times"))
+                refuse_prepare(v).ok_or_else(|| bad("want a number of times, and optionally :N after which"))
             }
             ("die-in", Some(v)) => die_in(v).ok_or_else(|| bad("want freeze, prepare or activate, and optionally :N")),
             ("die-in", None) => Err(bad("say where, as in die-in=freeze")),
@@ -92,6 +97,14 @@ impl FromStr for Fault {
             )),
         }
     }
+}
+
+fn refuse_prepare(text: &str) -> Option<Fault> {
+    let (times, after) = match text.split_once(':') {
+        Some((times, after)) => (times, after.parse().ok()?),
+        None => (text, 0),
+    };
+    Some(Fault::RefusePrepare { times: Some(times.parse().ok()?), after })
 }
 
 fn die_in(text: &str) -> Option<Fault> {
@@ -122,6 +135,8 @@ fn duration(text: &str) -> Option<Duration> {
 #[derive(Debug, Default)]
 pub struct GameFaults {
     refuse_prepare: Option<Option<u32>>,
+    /// So many `Prepare`s go well first.
+    accept_prepare: u32,
     die_in: Vec<(Step, u32)>,
     hang_after: Option<Duration>,
 }
@@ -133,7 +148,10 @@ impl GameFaults {
         let mut ours = Self::default();
         for fault in faults {
             match fault {
-                Fault::RefusePrepare(times) => ours.refuse_prepare = Some(*times),
+                Fault::RefusePrepare { times, after } => {
+                    ours.refuse_prepare = Some(*times);
+                    ours.accept_prepare = *after;
+                }
                 Fault::DieIn(step, after) => ours.die_in.push((*step, *after)),
                 Fault::Hang(after) => ours.hang_after = Some(*after),
                 Fault::SlowStart(_)
@@ -148,6 +166,10 @@ impl GameFaults {
 
     /// Whether to refuse the `Prepare` at hand; counts it.
     pub fn refuses_prepare(&mut self) -> bool {
+        if self.accept_prepare > 0 {
+            self.accept_prepare -= 1;
+            return false;
+        }
         match &mut self.refuse_prepare {
             None | Some(Some(0)) => false,
             Some(None) => true,
@@ -189,8 +211,9 @@ mod tests {
         check("never-ready", Fault::NeverReady);
         check("wrong-digest", Fault::WrongDigest);
         check("wrong-build=1.8.0", Fault::WrongBuild(BuildVersion::new("1.8.0").unwrap()));
-        check("refuse-prepare", Fault::RefusePrepare(None));
-        check("refuse-prepare=3", Fault::RefusePrepare(Some(3)));
+        check("refuse-prepare", Fault::RefusePrepare { times: None, after: 0 });
+        check("refuse-prepare=3", Fault::RefusePrepare { times: Some(3), after: 0 });
+        check("refuse-prepare=3:9", Fault::RefusePrepare { times: Some(3), after: 9 });
         check("die-in=freeze", Fault::DieIn(Step::Freeze, 0));
         check("die-in=activate:2", Fault::DieIn(Step::Activate, 2));
         check("hang=5s", Fault::Hang(Duration::from_secs(5)));
@@ -213,8 +236,10 @@ mod tests {
 
     #[test]
     fn counted_faults_end_or_begin_when_they_should() {
-        let mut faults = GameFaults::of(&[Fault::RefusePrepare(Some(2)), Fault::DieIn(Step::Prepare, 1)]);
-        assert_eq!([faults.refuses_prepare(), faults.refuses_prepare(), faults.refuses_prepare()], [true, true, false]);
+        let mut faults =
+            GameFaults::of(&[Fault::RefusePrepare { times: Some(2), after: 1 }, Fault::DieIn(Step::Prepare, 1)]);
+        let refused: Vec<bool> = (0..4).map(|_| faults.refuses_prepare()).collect();
+        assert_eq!(refused, [false, true, true, false]);
         assert_eq!(
             [faults.dies_in(Step::Freeze), faults.dies_in(Step::Prepare), faults.dies_in(Step::Prepare)],
             [false, false, true]

@@ -115,7 +115,7 @@ fn host_faults(faults: &[Fault]) -> tidegate_world::Faults {
             Fault::WrongDigest => host.wrong_digest = true,
             Fault::WrongBuild(build) => host.wrong_build = Some(build.clone()),
             Fault::LiePopulation(by) => host.population_lie = Some(*by),
-            Fault::RefusePrepare(_) | Fault::DieIn(..) | Fault::Hang(_) => {}
+            Fault::RefusePrepare { .. } | Fault::DieIn(..) | Fault::Hang(_) => {}
         }
     }
     host
