@@ -7,8 +7,8 @@ use bytes::Bytes;
 use gateway_core::table::{Boundaries, Environment, RealmTable, Rules, Server};
 use gateway_core::{
     Action, CommandAction, CommandOutcome, ConnKey, Core, CoreConfig, Downstream, EmbeddedDirectory, FromWorld,
-    HoldReason, Input, Place, PlayerMessage, Refusal, RefusedReason, ServerKey, SessionCommand, SessionKey, StateBlob,
-    ToWorld, Upstream, VerifiedHello, Who,
+    HoldReason, Input, Place, PlayerMessage, Refusal, RefusedReason, Resident, ServerKey, SessionCommand, SessionKey,
+    StateBlob, ToWorld, Upstream, VerifiedHello, Who,
 };
 use tidegate_types::{
     BuildVersion, Cause, CharacterId, EnvironmentId, Epoch, Generation, InstanceId, Mono, Now, PlayerId, RealmId,
@@ -565,4 +565,86 @@ fn a_client_that_is_too_old_is_told_so() {
     stage.session();
     let said = stage.said(ConnKey(1));
     assert!(matches!(said, PlayerMessage::Refused { reason: RefusedReason::ClientTooOld, .. }), "{said:?}");
+}
+
+#[test]
+fn a_table_waits_for_a_hand_over_to_where_it_accepts_no_more() {
+    let mut stage = Stage::new(10);
+    let (_, source) = stage.play(1, BLUE);
+    stage.accept(Some("green"), 10);
+    stage.out.clear();
+    stage.tell(move_to("green", "m1", &[1]));
+    stage.out.clear();
+    stage.accept(Some("blue"), 10);
+    stage.nothing();
+    stage.world(BLUE, FromWorld::Frozen { handle: source, epoch: Epoch(1), blob: blob() });
+    let (target, _) = stage.told(GREEN);
+    stage.world(GREEN, FromWorld::Prepared { handle: target });
+    assert!(!stage.out.iter().any(|action| matches!(action, Action::AckTable { .. })), "{:?}", stage.out);
+    stage.world(GREEN, FromWorld::Activated { handle: target, epoch: Epoch(2), place: shared("entry") });
+    let moved = |action: &Action| matches!(action, Action::ToPlayer { message: PlayerMessage::Moved { at, .. }, .. } if at.environment.as_str() == "green");
+    assert!(stage.out.iter().any(moved), "{:?}", stage.out);
+    assert_eq!(stage.out.pop_back(), Some(Action::AckTable { generation: Generation(3) }));
+}
+
+/// Blue says that it holds player 1 by the session of number 1, at epoch 1.
+fn blue_comes_back(stage: &mut Stage) {
+    stage.out.clear();
+    let resident = Resident {
+        session: session_id(1),
+        who: who(1),
+        party: None,
+        epoch: Epoch(1),
+        zone: Some(zone("entry")),
+        frozen: false,
+        prepared: false,
+        pin: None,
+    };
+    stage.tell(Input::LinkUp { server: BLUE, instance: InstanceId(Uuid::from_u128(1)) });
+    stage.tell(Input::Resident { server: BLUE, resident });
+    stage.tell(Input::RosterEnd { server: BLUE });
+}
+
+/// Player 1 was on blue by session 1, whose link broke; it logged out, its lease is over, and green takes the new ones.
+fn logged_out_behind_a_broken_link() -> Stage {
+    let mut stage = Stage::new(10);
+    stage.play(1, BLUE);
+    stage.tell(Input::LinkDown { server: BLUE });
+    stage.accept(Some("green"), 10);
+    stage.tell(Input::Logout { conn: ConnKey(1) });
+    stage.pass(Duration::from_secs(4));
+    stage.out.clear();
+    stage
+}
+
+#[test]
+fn a_server_forgets_what_is_left_of_an_earlier_session() {
+    let mut stage = logged_out_behind_a_broken_link();
+    stage.login(101);
+    stage.session();
+    let (handle, attach) = stage.told(GREEN);
+    let ToWorld::Attach { epoch, .. } = attach else { panic!("{attach:?}") };
+    assert!(epoch > Epoch(1), "{epoch}");
+    stage.world(GREEN, FromWorld::Attached { handle, epoch, place: shared("entry") });
+    blue_comes_back(&mut stage);
+    assert_eq!(stage.told(BLUE), (0, ToWorld::Owner { session: session_id(1), epoch, server: None }));
+}
+
+#[test]
+fn a_leftover_that_is_found_while_a_home_is_sought_is_forgotten_once_there_is_one() {
+    let mut stage = logged_out_behind_a_broken_link();
+    stage.accept(None, 10);
+    // It waits in line, without a home.
+    stage.login(101);
+    blue_comes_back(&mut stage);
+    stage.nothing();
+    stage.accept(Some("green"), 10);
+    let attach = stage.out.iter().find_map(|action| match action {
+        Action::ToWorld { server: GREEN, handle, message: ToWorld::Attach { epoch, .. } } => Some((*handle, *epoch)),
+        _ => None,
+    });
+    let (handle, epoch) = attach.expect("green is to take it");
+    stage.out.clear();
+    stage.world(GREEN, FromWorld::Attached { handle, epoch, place: shared("entry") });
+    assert_eq!(stage.told(BLUE), (0, ToWorld::Owner { session: session_id(1), epoch, server: None }));
 }
