@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use fleet_core::model::{Run, new_rows};
-use fleet_core::observe::EnvironmentObservation;
+use fleet_core::observe::{EnvironmentObservation, OccupancyReport};
 use fleet_core::{Event, PhaseKind};
 use gateway_core::model::{Numbers, Setup, Step, World};
 use gateway_core::{Action, SessionReport};
@@ -40,7 +40,8 @@ pub(super) struct Joint {
     /// What was said of the servers of each environment, and when.
     pub(super) observed: BTreeMap<EnvironmentId, (Timestamp, EnvironmentObservation)>,
     pub(super) looked: Timestamp,
-    pub(super) counted: Timestamp,
+    /// What was said last of who is where, and when.
+    pub(super) counted: (Timestamp, OccupancyReport),
     /// Deaths that a gateway is told of when it connects.
     pub(super) deaths: VecDeque<(ServerId, InstanceId)>,
     /// The generation that the gateway has acknowledged, as it knows.
@@ -77,7 +78,7 @@ impl Joint {
             heard: Way::new(),
             observed: BTreeMap::new(),
             looked: Timestamp(0),
-            counted: Timestamp(0),
+            counted: (Timestamp(0), OccupancyReport::default()),
             deaths: VecDeque::new(),
             acknowledged: Generation(0),
             seen: Seen::default(),

@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use fleet_core::environment::PhaseKind;
-use fleet_core::observe::{ServerReport, ServerState};
+use fleet_core::observe::{OccupancyReport, ServerReport, ServerState};
 use fleet_core::routing::FlipState;
 use fleet_core::{Effect, Event};
 use gateway_core::model::NewProcess;
 use gateway_core::{CommandAction, Input, SessionCommand};
-use tidegate_types::{InstanceId, ServerId};
+use tidegate_types::{InstanceId, ServerId, Timestamp};
 
 use super::joint::Joint;
 use super::registry::Registry;
@@ -22,8 +22,8 @@ const LOOK: Duration = Duration::from_millis(200);
 /// What did not change is said again after this.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// Between two reports of who is where.
-const COUNT: Duration = Duration::from_millis(500);
+/// Between two reports of who is where, when it changes.
+const COUNT: Duration = Duration::from_millis(300);
 
 /// Deaths that are remembered for a gateway that was away.
 const DEATHS: usize = 64;
@@ -41,12 +41,22 @@ impl Joint {
             self.tell(event);
         }
         self.acknowledgements();
-        if self.counted + COUNT <= now {
-            self.counted = now;
-            let report = self.registry.occupancy(&self.run.realm);
+        self.report_occupancy();
+        self.run.check_empty();
+    }
+
+    /// Who is where, as far as the manager was told: when it changes, and again and again.
+    fn report_occupancy(&mut self) {
+        let now = self.now();
+        if now < self.counted.0 + COUNT {
+            return;
+        }
+        let report = self.registry.occupancy(&self.run.realm);
+        if report != self.counted.1 || self.counted.0 + AGAIN <= now {
+            let said = OccupancyReport { departures: Vec::new(), ..report.clone() };
+            self.counted = (now, said);
             self.tell(Event::Occupancy(report));
         }
-        self.run.check_empty();
     }
 
     /// What is on the stream and has arrived.
@@ -234,6 +244,7 @@ impl Joint {
         self.waits.clear();
         self.heard = Way::new();
         self.observed.clear();
+        self.counted = (Timestamp(0), OccupancyReport::default());
         self.deaths.clear();
     }
 
