@@ -4,6 +4,7 @@ use tidegate_proto::v1;
 
 use crate::exit::{Code, Failure};
 use crate::operator::{Context, Options};
+use crate::output::{Format, Printer, say};
 
 /// One thing looked at.
 struct Finding {
@@ -23,25 +24,37 @@ pub(crate) async fn run(options: &Options) -> Result<(), Failure> {
     let mut findings = vec![buffer("net.core.rmem_max"), buffer("net.core.wmem_max"), open_files()];
     match Context::connect(options).await {
         Ok(context) => manager(&context, &mut findings).await,
-        Err(_) => findings.push(Finding {
+        Err(failure) => findings.push(Finding {
             ok: false,
             name: "fleet-manager",
-            what: format!("no answer at {}", options.manager),
-            fix: "start one, or name another with --manager",
+            what: failure.message,
+            fix: "start one (tidegate fleet-manager), or name another with --manager or TIDEGATE_MANAGER",
         }),
     }
-    let mut bad = 0;
-    for finding in &findings {
-        println!("{} {:24} {}", if finding.ok { "ok " } else { "BAD" }, finding.name, finding.what);
-        if !finding.ok {
-            bad += 1;
-            println!("    {}", finding.fix);
-        }
+    let bad = findings.iter().filter(|finding| !finding.ok).count();
+    if options.output == Format::Table {
+        say(findings.iter().map(Finding::text).collect::<Vec<_>>().join("\n").as_str())?;
+    } else {
+        let list: Vec<_> = findings.iter().map(Finding::value).collect();
+        Printer::new(options.output).print_value(&serde_json::json!({ "findings": list, "bad": bad }))?;
     }
     if bad == 0 {
         Ok(())
     } else {
         Err(Failure::new(Code::Failure, format!("{bad} of {} checks failed", findings.len())))
+    }
+}
+
+impl Finding {
+    fn text(&self) -> String {
+        let mark = if self.ok { "ok " } else { "BAD" };
+        let fix = if self.ok { String::new() } else { format!("\n    {}", self.fix) };
+        format!("{mark} {:18} {}{fix}", self.name, self.what)
+    }
+
+    fn value(&self) -> serde_json::Value {
+        let fix = (!self.ok).then_some(self.fix);
+        serde_json::json!({ "ok": self.ok, "name": self.name, "what": self.what, "fix": fix })
     }
 }
 
@@ -51,7 +64,7 @@ fn buffer(key: &'static str) -> Finding {
     Finding {
         ok: value.is_some_and(|v| v >= UDP_BUFFER),
         name: key,
-        what: value.map_or_else(|| "cannot be read".to_owned(), |v| format!("{v} bytes, {UDP_BUFFER} are wanted")),
+        what: value.map_or_else(|| "cannot be read".to_owned(), |v| format!("{v} bytes (wanted: {UDP_BUFFER})")),
         fix: "a busy gateway loses packets with less: sysctl -w net.core.rmem_max=2097152 net.core.wmem_max=2097152",
     }
 }
@@ -62,7 +75,7 @@ fn open_files() -> Finding {
     Finding {
         ok: soft >= OPEN_FILES,
         name: "open files",
-        what: format!("{soft} allowed, {OPEN_FILES} are wanted"),
+        what: format!("{soft} (wanted: {OPEN_FILES})"),
         fix: "raise it: ulimit -n 65536, or LimitNOFILE= in the service's unit",
     }
 }
@@ -76,11 +89,15 @@ async fn manager(context: &Context, findings: &mut Vec<Finding>) {
         }
     };
     findings.push(Finding { ok: true, name: "fleet-manager", what: "answers".to_owned(), fix: "" });
-    let connected = gateways.iter().filter(|g| g.connected).count();
+    let away: Vec<&str> = gateways.iter().filter(|g| !g.connected).map(|g| g.id.as_str()).collect();
     findings.push(Finding {
-        ok: connected > 0 && connected == gateways.len(),
+        ok: !gateways.is_empty() && away.is_empty(),
         name: "gateways",
-        what: format!("{connected} of {} connected", gateways.len()),
-        fix: "start it, or look at its log: `manager` in its configuration must be this manager's address",
+        what: match (gateways.len(), away.as_slice()) {
+            (0, _) => "none is known: players cannot come in".to_owned(),
+            (all, []) => format!("{all} of {all} connected"),
+            (all, away) => format!("{} of {all} connected; away: {}", all - away.len(), away.join(", ")),
+        },
+        fix: "start it (tidegate gateway), or look at its log: its `manager` must be this manager's address",
     });
 }

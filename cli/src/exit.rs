@@ -24,6 +24,10 @@ pub(crate) enum Code {
     Unauthorised = 8,
     /// The rollout was rolled back.
     RolledBack = 9,
+    /// Stopped by Ctrl-C, as shells number it (128 + SIGINT). What runs on the server goes on.
+    Interrupted = 130,
+    /// Whoever read the output has gone (128 + SIGPIPE): nothing to say, and nobody to say it to.
+    PipeClosed = 141,
 }
 
 /// A command's failure: one line for a person, what to do next, and the exit code.
@@ -94,8 +98,17 @@ impl From<tonic::Status> for Failure {
     }
 }
 
+impl From<tidegate_config::ConfigError> for Failure {
+    fn from(error: tidegate_config::ConfigError) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Self::new(Code::PipeClosed, "the output was closed");
+        }
         Self::new(Code::Failure, error.to_string())
     }
 }

@@ -9,6 +9,7 @@ use tidegate_ticket::{LoginClaims, LoginKey};
 use tidegate_types::{CharacterId, Clock as _, GatewayId, InvalidId, PartyId, PlayerId, RealmId, SystemClock};
 
 use crate::exit::Failure;
+use crate::output::say;
 use crate::words;
 
 #[derive(Debug, Subcommand)]
@@ -80,8 +81,7 @@ pub(crate) fn ticket(command: TicketCommand) -> Result<(), Failure> {
         expires: now + life,
         cohorts: Vec::new(),
     };
-    println!("{}", secret.mint(&claims));
-    Ok(())
+    say(&secret.mint(&claims))
 }
 
 pub(crate) fn pki(command: PkiCommand) -> Result<(), Failure> {
@@ -98,6 +98,5 @@ pub(crate) fn pki(command: PkiCommand) -> Result<(), Failure> {
     std::fs::create_dir_all(&out)?;
     std::fs::copy(folder.join("ca.pem"), out.join("ca.pem"))?;
     issued.write(&out, "gateway").map_err(|error| failed(&error))?;
-    println!("{}", out.display());
-    Ok(())
+    say(&out.display().to_string())
 }

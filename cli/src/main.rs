@@ -1,5 +1,6 @@
 //! The one binary: every process, and the operator's tool. Parses, starts telemetry, runs, maps the result to an exit code.
 
+mod config;
 mod demo;
 mod doctor;
 mod exit;
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::exit::Failure;
+use crate::exit::{Code, Failure};
 use crate::operator::{Context, Options};
 use crate::telemetry::LogFormat;
 
@@ -28,7 +29,7 @@ use crate::telemetry::LogFormat;
 #[derive(Debug, Parser)]
 #[command(name = "tidegate", version, arg_required_else_help = true)]
 #[command(after_help = "Exit codes: 0 ok, 1 failure, 2 usage, 4 refused, 5 timed out (still running), 6 not found, \
-7 conflict, 8 unauthorised, 9 rolled back.\nLogs go to stderr; TIDEGATE_LOG is their filter (for example debug).")]
+7 conflict, 8 unauthorised, 9 rolled back, 130 interrupted, 141 output closed.\nLogs go to stderr; TIDEGATE_LOG is their filter (for example debug).")]
 struct Cli {
     #[command(flatten)]
     options: Options,
@@ -87,6 +88,9 @@ enum Command {
     /// Certificates for gateways on other machines.
     #[command(subcommand)]
     Pki(keys::PkiCommand),
+    /// What a process is told: every key, its value, and who said so.
+    #[command(subcommand)]
+    Config(config::Command),
     /// Check this machine and the manager, and say what is in the way.
     Doctor,
     /// Print the completion script of a shell.
@@ -96,12 +100,24 @@ enum Command {
     },
 }
 
+impl Command {
+    /// Processes and crowds that hear Ctrl-C themselves, because they have something to finish.
+    const fn ends_by_itself(&self) -> bool {
+        matches!(
+            self,
+            Self::Demo(_) | Self::FleetManager(_) | Self::Gateway(_) | Self::WorldServerStub(_) | Self::Simulate(_)
+        )
+    }
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match start(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("tidegate: {failure}");
+            if failure.code != Code::PipeClosed {
+                output::note(&format!("tidegate: {failure}"));
+            }
             ExitCode::from(failure.code as u8)
         }
     }
@@ -119,7 +135,19 @@ fn start(cli: Cli) -> Result<(), Failure> {
         runtime.worker_threads(1);
     }
     let runtime = runtime.enable_all().build()?;
-    let done = runtime.block_on(run(cli));
+    let done = if cli.command.ends_by_itself() {
+        runtime.block_on(run(cli))
+    } else {
+        runtime.block_on(async {
+            tokio::select! {
+                done = run(cli) => done,
+                _ = tokio::signal::ctrl_c() => Err(Failure::new(
+                    Code::Interrupted,
+                    "stopped by Ctrl-C; what was asked of the fleet-manager goes on",
+                )),
+            }
+        })
+    };
     // A terminal read or a watch must not hold up the end.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     done
@@ -145,10 +173,12 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Audit(command) => operator::audit::run(&Context::connect(&options).await?, command).await,
         Command::Ticket(command) => keys::ticket(command),
         Command::Pki(command) => keys::pki(command),
+        Command::Config(command) => config::run(command, &options),
         Command::Doctor => doctor::run(&options).await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "tidegate", &mut std::io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "tidegate", &mut script);
+            output::say(String::from_utf8_lossy(&script).trim_end())
         }
     }
 }

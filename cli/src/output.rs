@@ -1,5 +1,7 @@
 //! What a command prints on stdout: a table for people, or JSON and YAML for scripts (protobuf's own JSON mapping).
 
+use std::io::Write as _;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use comfy_table::{ContentArrangement, Table, presets};
@@ -68,24 +70,25 @@ impl Printer {
             Format::Table => {
                 let text = table(message);
                 if !text.is_empty() {
-                    println!("{}", text.trim_end());
+                    say(text.trim_end())?;
                 }
             }
-            Format::Json | Format::Yaml => self.print_value(&self.value(name, message)?),
+            Format::Json | Format::Yaml => self.print_value(&self.value(name, message)?)?,
         }
         Ok(())
     }
 
     /// Prints a value as one JSON object (pretty on its own, one line in a watch) or one YAML document.
-    pub(crate) fn print_value(&self, value: &Value) {
+    pub(crate) fn print_value(&self, value: &Value) -> Result<(), Failure> {
+        let broken = |why: String| Failure::new(Code::Failure, format!("cannot print the answer: {why}"));
         match self.format {
             Format::Yaml => {
-                println!(
-                    "---\n{}",
-                    serde_yaml_ng::to_string(value).unwrap_or_else(|error| error.to_string()).trim_end()
-                );
+                let text = serde_yaml_ng::to_string(value).map_err(|error| broken(error.to_string()))?;
+                say(&format!("---\n{}", text.trim_end()))
             }
-            Format::Json | Format::Table => println!("{}", serde_json::to_string_pretty(value).unwrap_or_default()),
+            Format::Json | Format::Table => {
+                say(&serde_json::to_string_pretty(value).map_err(|error| broken(error.to_string()))?)
+            }
         }
     }
 
@@ -97,11 +100,27 @@ impl Printer {
         table: impl FnOnce(&M) -> String,
     ) -> Result<(), Failure> {
         match self.format {
-            Format::Json => println!("{}", self.value(name, message)?),
+            Format::Json => say(&self.value(name, message)?.to_string())?,
             Format::Table | Format::Yaml => self.print(name, message, table)?,
         }
         Ok(())
     }
+}
+
+/// Prints a text and a line's end on stdout, and nothing stays in a buffer.
+///
+/// # Errors
+/// [`Code::PipeClosed`] when nobody reads any more, as after `| head -1`.
+pub(crate) fn say(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.write_all(b"\n")?;
+    Ok(out.flush()?)
+}
+
+/// Prints a line of progress on stderr. Whoever closed it does not want to know.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// Protobuf's JSON shows bytes as base64; an id is easier to search for as a UUID, a digest as hex.
@@ -142,6 +161,9 @@ pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
     table.set_header(header.iter().map(|h| h.to_uppercase()));
     for row in rows {
         table.add_row(row);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
     }
     // Trailing blanks confuse people who copy a line.
     table.to_string().lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")

@@ -1,8 +1,9 @@
 //! The subcommands that are processes: load the configuration, build the service, run it until a signal.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use tidegate_config::{Layers, Loaded, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -11,7 +12,7 @@ use crate::exit::{Code, Failure};
 /// `tidegate fleet-manager`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ManagerArgs {
-    /// Configuration file (TOML). Without one, the defaults.
+    /// Configuration file (TOML). Without one, the defaults and the environment: see `tidegate config explain`.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Overrides `data_dir`.
@@ -28,7 +29,7 @@ pub(crate) struct ManagerArgs {
 /// `tidegate gateway`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct GatewayArgs {
-    /// Configuration file (TOML). Without one, the defaults.
+    /// Configuration file (TOML). Without one, the defaults and the environment: see `tidegate config explain`.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Overrides `data_dir`.
@@ -43,30 +44,41 @@ pub(crate) struct GatewayArgs {
 }
 
 pub(crate) async fn fleet_manager(args: ManagerArgs) -> Result<(), Failure> {
-    let mut config = fleet_manager::Config::load(args.config.as_deref()).map_err(wrong)?;
-    config.data_dir = args.data_dir.unwrap_or(config.data_dir);
-    config.listen = args.listen.unwrap_or(config.listen);
-    config.metrics_listen = args.metrics_listen.unwrap_or(config.metrics_listen);
-    let service = fleet_manager::Service::new(config).await.map_err(wrong)?;
+    let layers = layers(args.config.as_deref(), args.data_dir, args.listen, args.metrics_listen);
+    let loaded: Loaded<fleet_manager::Config> = layers.load()?;
+    let service = fleet_manager::Service::new(loaded.config.clone()).await.map_err(|e| wrong(&loaded, &e))?;
     service.run(until_signal()?).await.map_err(broken)
 }
 
 pub(crate) async fn gateway(args: GatewayArgs) -> Result<(), Failure> {
-    let mut config = tidegate_gateway::Config::load(args.config.as_deref()).map_err(wrong)?;
-    config.data_dir = args.data_dir.unwrap_or(config.data_dir);
-    config.listen = args.listen.unwrap_or(config.listen);
-    config.metrics_listen = args.metrics_listen.unwrap_or(config.metrics_listen);
-    let service = tidegate_gateway::Service::new(config).map_err(wrong)?;
+    let layers = layers(args.config.as_deref(), args.data_dir, args.listen, args.metrics_listen);
+    let loaded: Loaded<tidegate_gateway::Config> = layers.load()?;
+    let service = tidegate_gateway::Service::new(loaded.config.clone()).map_err(|e| wrong(&loaded, &e))?;
     service.run(until_signal()?).await.map_err(broken)
 }
 
-pub(crate) async fn world_server_stub(args: world_server_stub::Args) -> Result<(), Failure> {
-    world_server_stub::run(args, until_signal()?).await.map_err(wrong)
+/// Defaults < file < variables < the flags that both processes have.
+fn layers(
+    file: Option<&Path>,
+    data_dir: Option<PathBuf>,
+    listen: Option<SocketAddr>,
+    metrics_listen: Option<SocketAddr>,
+) -> Layers {
+    Layers::new()
+        .file(file)
+        .variables(std::env::vars_os())
+        .flag("--data-dir", "data_dir", data_dir.map(|path| path.display().to_string()))
+        .flag("--listen", "listen", listen)
+        .flag("--metrics-listen", "metrics_listen", metrics_listen)
 }
 
-/// What keeps a process from starting is a matter of its configuration: exit code 2, one line.
-fn wrong(error: impl std::error::Error) -> Failure {
-    Failure::new(Code::Usage, chain(&error))
+pub(crate) async fn world_server_stub(args: world_server_stub::Args) -> Result<(), Failure> {
+    world_server_stub::run(args, until_signal()?).await.map_err(|error| Failure::usage(chain(&error)))
+}
+
+/// What keeps a process from starting is a matter of its configuration: exit code 2, one line that names who said so.
+fn wrong<C: Settings>(loaded: &Loaded<C>, error: &dyn std::error::Error) -> Failure {
+    Failure::usage(loaded.blame(&chain(error)))
 }
 
 fn broken(error: impl std::fmt::Display) -> Failure {

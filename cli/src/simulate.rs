@@ -1,17 +1,18 @@
 //! `tidegate simulate`: players against any gateway, live figures on stderr, the report on stdout.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use simulated_players::{Config, Live, Report, Simulation};
+use tidegate_config::{Layers, Loaded, Origin};
 use tidegate_types::RealmId;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::{Code, Failure};
 use crate::operator::Options;
-use crate::output::{Format, Printer, facts};
+use crate::output::{Format, Printer, facts, note, say};
 use crate::words;
 
 /// Flags win over the file.
@@ -67,7 +68,7 @@ pub(crate) async fn run(args: Args, options: &Options) -> Result<(), Failure> {
         };
         tokio::select! {
             () = over => {}
-            _ = tokio::signal::ctrl_c() => eprintln!("logging everybody out"),
+            _ = tokio::signal::ctrl_c() => note("logging everybody out"),
         }
         control.finish();
         std::future::pending::<()>().await;
@@ -93,22 +94,30 @@ pub(crate) fn usage(error: simulated_players::SimulationError) -> Failure {
 }
 
 fn config(args: Args) -> Result<Config, Failure> {
-    let file_says_keys = args.config.is_some();
-    let mut config = Config::load(args.config.as_deref()).map_err(usage)?;
-    if !file_says_keys {
+    let path = |path: Option<PathBuf>| path.map(|path| path.display().to_string());
+    let gateways: Vec<String> = args.gateway.iter().map(SocketAddr::to_string).collect();
+    let loaded: Loaded<Config> = Layers::new()
+        .file(args.config.as_deref())
+        .variables(std::env::vars_os())
+        .flag("--gateway", "gateway", (!gateways.is_empty()).then(|| gateways.join(",")))
+        .flag("--realm", "realm", args.realm)
+        .flag("--players", "players", args.players)
+        .flag("--hz", "hz", args.hz)
+        .flag("--seed", "seed", args.seed)
+        .flag("--arrivals", "arrival_per_s", args.arrivals)
+        .flag("--profiles", "profiles", path(args.profiles))
+        .flag("--pace", "pace", args.pace)
+        .load()?;
+    let said = |key: &str| loaded.origin(key) != Origin::Default;
+    let (ca, login_key) = (said("ca"), said("login_key"));
+    let mut config = loaded.config;
+    // A manager on the same machine keeps both in its folder.
+    if !ca {
         config.ca = args.data_dir.join("pki/ca.pem");
+    }
+    if !login_key {
         config.login_key = args.data_dir.join("tickets/login.key");
     }
-    if !args.gateway.is_empty() {
-        config.gateway = args.gateway;
-    }
-    config.realm = args.realm.unwrap_or(config.realm);
-    config.players = args.players.unwrap_or(config.players);
-    config.hz = args.hz.unwrap_or(config.hz);
-    config.seed = args.seed.unwrap_or(config.seed);
-    config.arrival_per_s = args.arrivals.unwrap_or(config.arrival_per_s);
-    config.profiles = args.profiles.or(config.profiles);
-    config.pace = args.pace.unwrap_or(config.pace);
     Ok(config)
 }
 
@@ -120,9 +129,9 @@ async fn show(mut live: tokio::sync::watch::Receiver<Live>) {
         second.tick().await;
         let line = line(&live.borrow_and_update());
         if same_line {
-            eprint!("\r\x1b[K{line}");
+            let _ = write!(std::io::stderr(), "\r\x1b[K{line}");
         } else {
-            eprintln!("{line}");
+            note(&line);
         }
     }
 }
@@ -147,36 +156,31 @@ fn line(live: &Live) -> String {
 fn print(report: &Report, format: Format) -> Result<(), Failure> {
     if format != Format::Table {
         let value = serde_json::to_value(report).map_err(anyhow::Error::from)?;
-        Printer::new(format).print_value(&value);
-        return Ok(());
+        return Printer::new(format).print_value(&value);
     }
     let moves: Vec<String> = report.moved_by.iter().map(|(cause, n)| format!("{cause} {n}")).collect();
     let ends: Vec<String> = report.ended_by.iter().map(|(word, n)| format!("{word} {n}")).collect();
-    println!(
-        "{}",
-        facts(&[
-            ("sessions", format!("{} started; ended by {}", report.sessions_started, ends.join(", "))),
-            ("moves", moves.join(", ")),
-            (
-                "reliable frames",
-                format!(
-                    "{} sent, {} lost, {} duplicated, {} reordered",
-                    report.frames_sent, report.frames_lost, report.frames_duplicated, report.frames_reordered
-                )
+    say(&facts(&[
+        ("sessions", format!("{} started; ended by {}", report.sessions_started, ends.join(", "))),
+        ("moves", moves.join(", ")),
+        (
+            "reliable frames",
+            format!(
+                "{} sent, {} lost, {} duplicated, {} reordered",
+                report.frames_sent, report.frames_lost, report.frames_duplicated, report.frames_reordered
             ),
-            ("datagrams", format!("{} sent, {} received", report.datagrams_sent, report.datagrams_received)),
-            ("lost", report.lost.to_string()),
-            ("double homed", report.double_homed.to_string()),
-            ("moved without cause", report.moved_without_cause.to_string()),
-            ("gold", format!("{} seen, {} expected", report.gold_seen, report.gold_expected)),
-            (
-                "hand-over",
-                format!(
-                    "p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms",
-                    report.handover_ms.p50, report.handover_ms.p99, report.handover_ms.max
-                )
+        ),
+        ("datagrams", format!("{} sent, {} received", report.datagrams_sent, report.datagrams_received)),
+        ("lost", report.lost.to_string()),
+        ("double homed", report.double_homed.to_string()),
+        ("moved without cause", report.moved_without_cause.to_string()),
+        ("gold", format!("{} seen, {} expected", report.gold_seen, report.gold_expected)),
+        (
+            "hand-over",
+            format!(
+                "p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms",
+                report.handover_ms.p50, report.handover_ms.p99, report.handover_ms.max
             ),
-        ])
-    );
-    Ok(())
+        ),
+    ]))
 }

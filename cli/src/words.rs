@@ -6,8 +6,6 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use tidegate_proto::v1;
 
-use crate::exit::Failure;
-
 /// The enum's name without its prefix, in lower case: `PHASE_ACTIVE` -> `active`.
 fn short(full: &str, prefix: &str) -> String {
     full.strip_prefix(prefix).unwrap_or(full).to_ascii_lowercase().replace('_', "-")
@@ -118,25 +116,6 @@ pub(crate) fn parse_pair(text: &str) -> Result<(String, String), String> {
         .ok_or_else(|| format!("\"{text}\" is not of the form key=value"))
 }
 
-/// The closest of `known` to what was typed, if it is close.
-pub(crate) fn did_you_mean<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    known
-        .into_iter()
-        .map(|word| (strsim::damerau_levenshtein(typed, word), word))
-        .filter(|(distance, word)| *distance <= 1 + word.len() / 4)
-        .min()
-        .map(|(_, word)| word)
-}
-
-/// A failure for an id that does not exist, with the closest one that does.
-pub(crate) fn unknown<'a>(kind: &str, typed: &str, known: impl IntoIterator<Item = &'a str>) -> Failure {
-    let failure = Failure::new(crate::exit::Code::NotFound, format!("there is no {kind} \"{typed}\""));
-    match did_you_mean(typed, known) {
-        Some(word) => failure.hint(format!("did you mean \"{word}\"?")),
-        None => failure,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,12 +135,6 @@ mod tests {
         assert_eq!(span(999), "999ms");
         assert_eq!(span(61_000), "1m01s");
         assert_eq!(span(90_000_000), "1d01h");
-    }
-
-    #[test]
-    fn a_near_miss_is_named() {
-        assert_eq!(did_you_mean("env-blu", ["env-blue", "env-green"]), Some("env-blue"));
-        assert_eq!(did_you_mean("xyz", ["env-blue"]), None);
     }
 
     #[test]

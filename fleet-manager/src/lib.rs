@@ -34,5 +34,5 @@ pub mod snapshots;
 pub mod store;
 pub mod world_control;
 
-pub use config::{Config, ConfigError};
+pub use config::Config;
 pub use service::{Service, ServiceError};

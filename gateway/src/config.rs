@@ -1,171 +1,100 @@
-//! What a gateway can be told, from a TOML file. Unknown keys are errors; every error is one line that names the file and
-//! the key, and comes before anything has been started.
+//! What a gateway can be told, from a TOML file, environment variables (`TIDEGATE_GATEWAY_…`) and flags.
+//! `tidegate config explain gateway` prints what stands here.
 
-use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use tidegate_config::{Problem, Settings, settings};
 use tidegate_types::GatewayId;
 
-/// Everything a gateway can be told. All keys are optional.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// This gateway's name, unique among the manager's gateways. Default `gw-1`: one gateway is the common case.
-    pub id: GatewayId,
-    /// Where players reach it by UDP. Default `0.0.0.0:7443`. Port 0 takes a free one (see `gateway.addr`).
-    pub listen: SocketAddr,
-    /// The address that the manager is told players use, "host:port". Default: the bound address; set it behind NAT.
-    pub advertise: Option<String>,
-    /// The manager's URL. Default `http://127.0.0.1:7400`. Players are served with or without it.
-    pub manager: String,
-    /// The folder of what it keeps: routing tables, resume key, `gateway.addr`. Default `./tidegate-gateway`.
-    pub data_dir: PathBuf,
-    /// The folder with `ca.pem`, `gateway.pem` and `gateway.key`. Default `./tidegate-data/pki`, where a manager on the
-    /// same machine makes them.
-    pub pki_dir: PathBuf,
-    /// The login service's public key. Default `./tidegate-data/tickets/login.pub`, the development key pair's.
-    pub ticket_key: PathBuf,
-    /// Where `/metrics` is served over HTTP. Default `127.0.0.1:7444`. Port 0 takes a free one.
-    pub metrics_listen: SocketAddr,
-    /// How long an answered heartbeat lets a world server simulate this gateway's players, in milliseconds. Default
-    /// 3,000: four heartbeats, so that three may be late; it is also how long players stand still when both a world
-    /// server and the manager are gone.
-    pub lease_ms: u32,
-    /// How long a world server may take for one step of a hand-over, or to take a player in or let one go, in
-    /// milliseconds. Default 5,000: a state of 1 MiB and a slow database fit; a player who plays on meanwhile is held up.
-    pub step_timeout_ms: u64,
-    /// This gateway's number in connection ids, so that a router in front can send packets to the right one. Default 0.
-    pub connection_id_instance: u16,
-    /// What clients may take of this gateway.
-    pub limits: Limits,
-}
-
-/// What clients may take of a gateway. quinn's own defaults suit a trusted peer; these suit an open port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// Most connections at once. Default 50,000, at about 40 KiB each when they talk.
-    pub connections: u32,
-    /// Most connections that have not finished their handshake. Default 4,096: about one second of handshakes on one core,
-    /// so whoever waits longer would have given up anyway. Above half of it, addresses must prove themselves first (Retry).
-    pub pending_handshakes: u32,
-    /// How long a handshake may take, in milliseconds. Default 2,000: several round trips across the world.
-    pub handshake_ms: u64,
-    /// How long a connected client may take to say `Hello`, in milliseconds. Default 2,000.
-    pub hello_ms: u64,
-    /// A connection that is silent for this long is lost, in milliseconds. Default 10,000: clients send keep-alives every
-    /// few seconds, and a phone that changes networks is back within that.
-    pub idle_ms: u32,
-    /// Most unsent bytes a client may have waiting before it is closed as too slow. Default 1 MiB: minutes of a game's
-    /// events.
-    pub backlog_bytes: u32,
-    /// QUIC receive window of the session stream, in bytes. Default 64 KiB: the most one client can make the gateway hold
-    /// per stream while its reading is paused, and ample at game rates.
-    pub stream_window_bytes: u32,
-    /// QUIC receive window of a connection, in bytes. Default 128 KiB.
-    pub connection_window_bytes: u32,
-    /// Most bytes sent and not acknowledged, a connection. Default 256 KiB: 10 Mbit/s at 200 ms.
-    pub send_window_bytes: u32,
-    /// Buffer for unreliable data, each way, a connection, in bytes. Default 64 KiB: half a second of it at most; older
-    /// positions are worthless.
-    pub datagram_buffer_bytes: u32,
-    /// Most frames taken from one client before others have their turn. Default 64.
-    pub frames_per_turn: u32,
-    /// Most used login tickets remembered (each until it expires). Default 1,000,000; when full, logins wait rather than
-    /// a ticket being forgotten.
-    pub used_tickets: u32,
-    /// Most realms served. Default 64.
-    pub realms: u32,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            id: GatewayId::new("gw-1").expect("a valid id"),
-            listen: SocketAddr::from(([0, 0, 0, 0], 7443)),
-            advertise: None,
-            manager: "http://127.0.0.1:7400".into(),
-            data_dir: "tidegate-gateway".into(),
-            pki_dir: "tidegate-data/pki".into(),
-            ticket_key: "tidegate-data/tickets/login.pub".into(),
-            metrics_listen: SocketAddr::from(([127, 0, 0, 1], 7444)),
-            lease_ms: 3_000,
-            step_timeout_ms: 5_000,
-            connection_id_instance: 0,
-            limits: Limits::default(),
-        }
+settings! {
+    /// Everything a gateway can be told. All keys are optional.
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct Config {
+        /// This gateway's name, unique among the manager's gateways. Default `gw-1`: one gateway is the common case.
+        pub id: GatewayId = GatewayId::new("gw-1").expect("a valid id"),
+        /// Where players reach it by UDP. Default `0.0.0.0:7443`. Port 0 takes a free one (see `gateway.addr`).
+        pub listen: SocketAddr = SocketAddr::from(([0, 0, 0, 0], 7443)),
+        /// The address that the manager is told players use, "host:port". Default: the bound address; set it behind
+        /// NAT.
+        pub advertise: Option<String> = None,
+        /// The manager's URL. Default `http://127.0.0.1:7400`. Players are served with or without it.
+        pub manager: String = "http://127.0.0.1:7400".into(),
+        /// The folder of what it keeps: routing tables, resume key, `gateway.addr`. Default `./tidegate-gateway`.
+        pub data_dir: PathBuf = "tidegate-gateway".into(),
+        /// The folder with `ca.pem`, `gateway.pem` and `gateway.key`. Default `./tidegate-data/pki`, where a manager on
+        /// the same machine makes them.
+        pub pki_dir: PathBuf = "tidegate-data/pki".into(),
+        /// The login service's public key. Default `./tidegate-data/tickets/login.pub`, the development key pair's.
+        pub ticket_key: PathBuf = "tidegate-data/tickets/login.pub".into(),
+        /// Where `/metrics` is served over HTTP. Default `127.0.0.1:7444`. Port 0 takes a free one.
+        pub metrics_listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7444)),
+        /// How long an answered heartbeat lets a world server simulate this gateway's players, in milliseconds. Default
+        /// 3,000: four heartbeats, so that three may be late; it is also how long players stand still when both a world
+        /// server and the manager are gone.
+        pub lease_ms: u32 = 3_000,
+        /// How long a world server may take for one step of a hand-over, or to take a player in or let one go, in
+        /// milliseconds. Default 5,000: a state of 1 MiB and a slow database fit; a player who plays on meanwhile is
+        /// held up.
+        pub step_timeout_ms: u64 = 5_000,
+        /// This gateway's number in connection ids, so that a router in front can send packets to the right one.
+        /// Default 0.
+        pub connection_id_instance: u16 = 0,
+    }
+    sections {
+        /// What clients may take of this gateway.
+        pub limits: Limits,
     }
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: 50_000,
-            pending_handshakes: 4_096,
-            handshake_ms: 2_000,
-            hello_ms: 2_000,
-            idle_ms: 10_000,
-            backlog_bytes: 1024 * 1024,
-            stream_window_bytes: 64 * 1024,
-            connection_window_bytes: 128 * 1024,
-            send_window_bytes: 256 * 1024,
-            datagram_buffer_bytes: 64 * 1024,
-            frames_per_turn: 64,
-            used_tickets: 1_000_000,
-            realms: 64,
-        }
+settings! {
+    /// What clients may take of a gateway. quinn's own defaults suit a trusted peer; these suit an open port.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct Limits {
+        /// Most connections at once. Default 50,000, at about 40 KiB each when they talk.
+        pub connections: u32 = 50_000,
+        /// Most connections that have not finished their handshake. Default 4,096: about one second of handshakes on
+        /// one core, so whoever waits longer would have given up anyway. Above half of it, addresses must prove
+        /// themselves first (Retry).
+        pub pending_handshakes: u32 = 4_096,
+        /// How long a handshake may take, in milliseconds. Default 2,000: several round trips across the world.
+        pub handshake_ms: u64 = 2_000,
+        /// How long a connected client may take to say `Hello`, in milliseconds. Default 2,000.
+        pub hello_ms: u64 = 2_000,
+        /// A connection that is silent for this long is lost, in milliseconds. Default 10,000: clients send keep-alives
+        /// every few seconds, and a phone that changes networks is back within that.
+        pub idle_ms: u32 = 10_000,
+        /// Most unsent bytes a client may have waiting before it is closed as too slow. Default 1 MiB: minutes of a
+        /// game's events.
+        pub backlog_bytes: u32 = 1024 * 1024,
+        /// QUIC receive window of the session stream, in bytes. Default 64 KiB: the most one client can make the
+        /// gateway hold per stream while its reading is paused, and ample at game rates.
+        pub stream_window_bytes: u32 = 64 * 1024,
+        /// QUIC receive window of a connection, in bytes. Default 128 KiB.
+        pub connection_window_bytes: u32 = 128 * 1024,
+        /// Most bytes sent and not acknowledged, a connection. Default 256 KiB: 10 Mbit/s at 200 ms.
+        pub send_window_bytes: u32 = 256 * 1024,
+        /// Buffer for unreliable data, each way, a connection, in bytes. Default 64 KiB: half a second of it at most;
+        /// older positions are worthless.
+        pub datagram_buffer_bytes: u32 = 64 * 1024,
+        /// Most frames taken from one client before others have their turn. Default 64.
+        pub frames_per_turn: u32 = 64,
+        /// Most used login tickets remembered (each until it expires). Default 1,000,000; when full, logins wait rather
+        /// than a ticket being forgotten.
+        pub used_tickets: u32 = 1_000_000,
+        /// Most realms served. Default 64.
+        pub realms: u32 = 64,
     }
 }
 
-/// One line that says which file and which key cannot be used, and why.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{source_name}: {problem}")]
-pub struct ConfigError {
-    /// The file, or "defaults".
-    pub source_name: String,
-    /// What is wrong, beginning with the key where there is one.
-    pub problem: String,
-}
+impl Settings for Config {
+    const PREFIX: &'static str = "TIDEGATE_GATEWAY_";
 
-impl Config {
-    /// Reads the file (or takes the defaults) and checks every value.
-    ///
-    /// # Errors
-    /// One line naming the file and the key: unreadable file, bad TOML, unknown key, value out of range.
-    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
-        let Some(path) = path else {
-            return Self::default().checked("defaults");
-        };
-        let name = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| ConfigError { source_name: name.clone(), problem: format!("cannot be read: {e}") })?;
-        Self::parse(&name, &text)
-    }
-
-    /// As [`Config::load`], from text. `name` stands for the file in errors.
-    ///
-    /// # Errors
-    /// As [`Config::load`].
-    pub fn parse(name: &str, text: &str) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text).map_err(|e| {
-            let line = e.span().map(|span| text[..span.start.min(text.len())].lines().count().max(1));
-            let place = line.map(|line| format!("line {line}: ")).unwrap_or_default();
-            let key = e.span().and_then(|span| key_at(text, span.start)).map(|k| format!("{k}: ")).unwrap_or_default();
-            let what = e.message().lines().collect::<Vec<_>>().join(" ");
-            ConfigError { source_name: name.to_owned(), problem: format!("{place}{key}{what}") }
-        })?;
-        config.checked(name)
-    }
-
-    /// Checks what a type cannot say.
-    fn checked(self, name: &str) -> Result<Self, ConfigError> {
-        let bad = |key: &str, why: &dyn fmt::Display| ConfigError {
-            source_name: name.to_owned(),
-            problem: format!("{key}: {why}"),
-        };
+    fn check(&self) -> Result<(), Problem> {
         let limits = &self.limits;
         for (key, value, least, most) in [
             // Below two heartbeats a single late packet would stop the world.
@@ -187,21 +116,23 @@ impl Config {
             ("limits.realms", limits.realms.into(), 1, 1_000),
         ] {
             if value < least || value > most {
-                return Err(bad(key, &format_args!("is {value}, must be {least} to {most}")));
+                return Err(Problem::new(key, format!("is {value}, must be {least} to {most}")));
             }
         }
         for (key, path) in [("data_dir", &self.data_dir), ("pki_dir", &self.pki_dir), ("ticket_key", &self.ticket_key)]
         {
             if path.as_os_str().is_empty() {
-                return Err(bad(key, &"is empty"));
+                return Err(Problem::new(key, "is empty"));
             }
         }
         if let Err(e) = tonic::transport::Endpoint::from_shared(self.manager.clone()) {
-            return Err(bad("manager", &format_args!("\"{}\" is not a URL: {e}", self.manager)));
+            return Err(Problem::new("manager", format!("\"{}\" is not a URL: {e}", self.manager)));
         }
-        Ok(self)
+        Ok(())
     }
+}
 
+impl Config {
     /// The lease as a duration.
     #[must_use]
     pub const fn lease(&self) -> Duration {
@@ -209,21 +140,18 @@ impl Config {
     }
 }
 
-/// The key of the line at `offset`, so that a bad value is named by its key as well as its line.
-fn key_at(text: &str, offset: usize) -> Option<String> {
-    let start = text.get(..offset)?.rfind('\n').map_or(0, |i| i + 1);
-    let line = text[start..].lines().next()?;
-    let key = line.split_once('=')?.0.trim();
-    (!key.is_empty()).then(|| key.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tidegate_config::{ConfigError, Layers};
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        Ok(Layers::new().text("gateway.toml", text).load()?.config)
+    }
 
     #[test]
     fn an_empty_file_means_the_defaults() {
-        assert_eq!(Config::parse("gateway.toml", "").unwrap(), Config::default());
+        assert_eq!(load("").unwrap(), Config::default());
     }
 
     #[test]
@@ -239,15 +167,9 @@ mod tests {
             ("[limits]\nspeed = 0", "speed"),
             ("listen = ", "listen"),
         ] {
-            let line = Config::parse("gateway.toml", text).expect_err("refused").to_string();
+            let line = load(text).expect_err("refused").to_string();
             assert!(line.starts_with("gateway.toml: ") && line.contains(word), "{text:?} -> {line}");
             assert_eq!(line.lines().count(), 1, "{line}");
         }
-    }
-
-    #[test]
-    fn a_missing_file_is_named() {
-        let error = Config::load(Some(Path::new("/nonexistent/gateway.toml"))).unwrap_err().to_string();
-        assert!(error.starts_with("/nonexistent/gateway.toml: cannot be read"), "{error}");
     }
 }

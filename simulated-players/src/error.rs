@@ -25,7 +25,7 @@ pub enum SimulationError {
     #[error("use the configuration: {key} {why}")]
     Value {
         /// The key.
-        key: &'static str,
+        key: String,
         /// What is wrong with it.
         why: String,
     },

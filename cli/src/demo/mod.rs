@@ -63,7 +63,7 @@ pub(crate) async fn run(args: Args, options: &Options) -> Result<(), Failure> {
     };
     let outcome = tokio::select! {
         outcome = work => outcome,
-        _ = tokio::signal::ctrl_c() => Err(Failure::new(Code::Failure, "stopped by Ctrl-C")),
+        _ = tokio::signal::ctrl_c() => Err(Failure::new(Code::Interrupted, "stopped by Ctrl-C")),
     };
     let outcome = match outcome {
         Ok(outcome) => outcome,
@@ -75,7 +75,7 @@ pub(crate) async fn run(args: Args, options: &Options) -> Result<(), Failure> {
             });
         }
     };
-    outcome.print(options.output);
+    outcome.print(options.output)?;
     let broken = outcome.broken();
     if broken.is_empty() {
         return Ok(());

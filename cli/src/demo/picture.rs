@@ -10,6 +10,7 @@ use tidegate_proto::v1;
 
 use crate::operator::drain::progress;
 use crate::operator::rollout::current;
+use crate::output::note;
 use crate::words;
 
 /// Shows what is going on.
@@ -156,11 +157,11 @@ impl Picture {
             for bar in [&bars.blue, &bars.green, &bars.drain] {
                 bar.abandon();
             }
-            eprintln!();
+            note("");
         }
     }
 
     fn line(&self, text: &str) {
-        eprintln!("{:5.1}s  {text}", self.began.elapsed().as_secs_f64());
+        note(&format!("{:5.1}s  {text}", self.began.elapsed().as_secs_f64()));
     }
 }

@@ -28,11 +28,18 @@ impl Process {
         let program = std::env::current_exe()?;
         let log = folder.join(format!("{name}.log"));
         let output = File::create(&log)?;
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        // What the shell says about other processes is not meant for the demo's.
+        for (variable, _) in std::env::vars_os() {
+            let variable = variable.to_string_lossy();
+            if variable.starts_with("TIDEGATE_") && variable != "TIDEGATE_LOG" {
+                command.env_remove(variable.as_ref());
+            }
+        }
+        let child = command
             .arg(name)
             .args(arguments)
             .env(guard::VARIABLE, std::process::id().to_string())
-            .env_remove("TIDEGATE_MANAGER")
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)

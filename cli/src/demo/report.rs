@@ -5,7 +5,8 @@ use simulated_players::Report;
 use tidegate_proto::v1;
 use world_server_stub::ledger::HomesAudit;
 
-use crate::output::{Format, Printer, facts};
+use crate::exit::Failure;
+use crate::output::{Format, Printer, facts, say};
 use crate::words;
 
 /// All that is known at the end.
@@ -128,12 +129,8 @@ impl Outcome {
         })
     }
 
-    pub(super) fn print(&self, format: Format) {
-        if format == Format::Table {
-            println!("{}", self.text());
-        } else {
-            Printer::new(format).print_value(&self.json());
-        }
+    pub(super) fn print(&self, format: Format) -> Result<(), Failure> {
+        if format == Format::Table { say(&self.text()) } else { Printer::new(format).print_value(&self.json()) }
     }
 
     fn text(&self) -> String {

@@ -3,7 +3,8 @@
 use clap::Subcommand;
 use tidegate_proto::v1;
 
-use super::Context;
+use super::known::Kind;
+use super::{Context, pages};
 use crate::exit::Failure;
 use crate::output::table;
 use crate::words;
@@ -19,7 +20,7 @@ pub(crate) enum Command {
         #[arg(long, default_value = "")]
         subject: String,
         /// At most this many.
-        #[arg(long, default_value_t = 50)]
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
     },
     /// Follow new records.
@@ -36,9 +37,11 @@ pub(crate) enum Command {
 pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
         Command::List { realm, subject, limit } => {
-            let page = Some(v1::PageRequest { page_size: limit, page_token: String::new() });
-            let request = v1::ListAuditRequest { page, realm, subject };
-            let list = context.call(context.audit().list_audit(request)).await?;
+            let list = pages::up_to(limit as usize, async |page| {
+                let request = v1::ListAuditRequest { page, realm: realm.clone(), subject: subject.clone() };
+                context.find(&[(Kind::Realm, &realm)], context.audit().list_audit(request)).await
+            })
+            .await?;
             context.printer.print("ListAuditResponse", &list, |list| {
                 table(
                     &["#", "at", "who", "what", "realm", "subject", "before", "after", "why"],
@@ -47,12 +50,11 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
             })
         }
         Command::Watch { realm, after } => {
-            let request = v1::WatchAuditRequest { after_sequence: after, realm };
-            let mut records = context.call(context.audit().watch_audit(request)).await?;
-            while let Some(record) = records.message().await? {
-                context.printer.print_step("AuditRecord", &record, |r| cells(r).join("  "))?;
-            }
-            Ok(())
+            let request = v1::WatchAuditRequest { after_sequence: after, realm: realm.clone() };
+            let records = context.find(&[(Kind::Realm, &realm)], context.audit().watch_audit(request)).await?;
+            let show =
+                |record: v1::AuditRecord| context.printer.print_step("AuditRecord", &record, |r| cells(r).join("  "));
+            context.follow("everything", records, show).await
         }
     }
 }

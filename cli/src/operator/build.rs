@@ -3,7 +3,8 @@
 use clap::Subcommand;
 use tidegate_proto::v1;
 
-use super::{Context, first_page};
+use super::known::Kind;
+use super::{Context, pages};
 use crate::exit::Failure;
 use crate::output::{facts, hex, table};
 use crate::words;
@@ -68,11 +69,15 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
             context.printer.print("Build", &build, show)
         }
         Command::Get { version } => {
-            let build = context.call(context.builds().get_build(v1::GetBuildRequest { version })).await?;
+            let request = v1::GetBuildRequest { version: version.clone() };
+            let build = context.find(&[(Kind::Build, &version)], context.builds().get_build(request)).await?;
             context.printer.print("Build", &build, show)
         }
         Command::List => {
-            let list = context.call(context.builds().list_builds(v1::ListBuildsRequest { page: first_page() })).await?;
+            let list = pages::all(async |page| {
+                context.call(context.builds().list_builds(v1::ListBuildsRequest { page })).await
+            })
+            .await?;
             context.printer.print("ListBuildsResponse", &list, |list| {
                 table(
                     &["version", "reads", "writes", "assets", "clients", "registered"],

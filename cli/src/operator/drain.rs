@@ -7,7 +7,8 @@ use clap::{Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use tidegate_proto::v1;
 
-use super::Context;
+use super::known::Kind;
+use super::{Context, ended, next, pages};
 use crate::exit::{Code, Failure};
 use crate::output::{Format, facts, table};
 use crate::words;
@@ -116,19 +117,23 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Start { environment, policy } => {
             let request = v1::StartDrainRequest {
                 request_id: context.request_id(),
-                environment_id: environment,
+                environment_id: environment.clone(),
                 policy: Some(policy.into()),
             };
-            let drain = context.call(context.drains().start_drain(request)).await?;
+            let drain =
+                context.find(&[(Kind::Environment, &environment)], context.drains().start_drain(request)).await?;
             context.printer.print("Drain", &drain, show)
         }
         Command::Get { environment } => {
-            let request = v1::GetDrainRequest { environment_id: environment };
-            let drain = context.call(context.drains().get_drain(request)).await?;
+            let request = v1::GetDrainRequest { environment_id: environment.clone() };
+            let drain = context.find(&[(Kind::Drain, &environment)], context.drains().get_drain(request)).await?;
             context.printer.print("Drain", &drain, show)
         }
         Command::List { realm } => {
-            let list = context.call(context.drains().list_drains(v1::ListDrainsRequest { realm })).await?;
+            let list = {
+                let request = v1::ListDrainsRequest { realm: realm.clone() };
+                context.find(&[(Kind::Realm, &realm)], context.drains().list_drains(request)).await?
+            };
             let now = words::now_ms();
             context.printer.print("ListDrainsResponse", &list, |list| {
                 table(
@@ -153,11 +158,11 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Force { environment, within, ignore_extensions } => {
             let request = v1::ForceDrainRequest {
                 request_id: context.request_id(),
-                environment_id: environment,
+                environment_id: environment.clone(),
                 deadline_ms: words::ms(within),
                 ignore_extensions,
             };
-            let drain = context.call(context.drains().force_drain(request)).await?;
+            let drain = context.find(&[(Kind::Drain, &environment)], context.drains().force_drain(request)).await?;
             context.printer.print("Drain", &drain, show)
         }
     }
@@ -165,8 +170,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
 
 /// Follows a drain: a bar on a terminal, one line a change otherwise. Ends when the drain does.
 async fn watch(context: &Context, environment: String) -> Result<(), Failure> {
-    let request = v1::WatchDrainRequest { environment_id: environment };
-    let mut drains = context.call(context.drains().watch_drain(request)).await?;
+    let request = v1::WatchDrainRequest { environment_id: environment.clone() };
+    let mut drains = context.find(&[(Kind::Drain, &environment)], context.drains().watch_drain(request)).await?;
     let bar = (context.printer.format() == Format::Table && std::io::stderr().is_terminal()).then(|| {
         ProgressBar::new(0).with_style(
             ProgressStyle::with_template("{prefix} [{wide_bar}] {pos}/{len} gone  {msg}")
@@ -174,36 +179,44 @@ async fn watch(context: &Context, environment: String) -> Result<(), Failure> {
                 .progress_chars("=> "),
         )
     });
-    let mut last = None;
-    while let Some(drain) = drains.message().await? {
-        match &bar {
-            Some(bar) => {
-                bar.set_length(u64::from(drain.initial));
-                bar.set_position(u64::from(drain.initial.saturating_sub(drain.remaining)));
-                bar.set_prefix(drain.environment_id.clone());
-                bar.set_message(progress(&drain));
+    let follow = async {
+        while let Some(drain) = next(&mut drains).await? {
+            match &bar {
+                Some(bar) => {
+                    bar.set_length(u64::from(drain.initial));
+                    bar.set_position(u64::from(drain.initial.saturating_sub(drain.remaining)));
+                    bar.set_prefix(drain.environment_id.clone());
+                    bar.set_message(progress(&drain));
+                }
+                None => context.printer.print_step("Drain", &drain, |d| {
+                    let state = words::drain_state(d.state);
+                    format!("{}  {state}  {} left  {}", d.environment_id, remaining(d), progress(d))
+                })?,
             }
-            None => context.printer.print_step("Drain", &drain, |d| {
-                format!("{}  {}  {} left  {}", d.environment_id, words::drain_state(d.state), remaining(d), progress(d))
-            })?,
+            match v1::DrainState::try_from(drain.state) {
+                Ok(v1::DrainState::Completed) => return Ok(()),
+                Ok(v1::DrainState::Cancelled) => {
+                    let message = "the drain was cancelled: the environment takes players again";
+                    return Err(Failure::new(Code::RolledBack, message));
+                }
+                Ok(_) | Err(_) => {}
+            }
         }
-        last = Some(drain);
-    }
+        Err(ended("the drain"))
+    };
+    let outcome = context.within(&format!("the drain of {environment}"), follow).await;
     if let Some(bar) = bar {
-        bar.finish();
+        bar.abandon();
     }
-    match last {
-        Some(drain) if drain.state == v1::DrainState::Completed as i32 => Ok(()),
-        Some(drain) if drain.state == v1::DrainState::Cancelled as i32 => {
-            Err(Failure::new(Code::RolledBack, "the drain was cancelled: the environment takes players again"))
-        }
-        Some(_) | None => Err(Failure::new(Code::Failure, "the manager ended the watch; the drain goes on")),
-    }
+    outcome
 }
 
 async fn explain(context: &Context, environment: String) -> Result<(), Failure> {
-    let request = v1::ExplainDrainRequest { environment_id: environment, page: super::first_page() };
-    let answer = context.call(context.drains().explain_drain(request)).await?;
+    let answer = pages::all(async |page| {
+        let request = v1::ExplainDrainRequest { environment_id: environment.clone(), page };
+        context.find(&[(Kind::Drain, &environment)], context.drains().explain_drain(request)).await
+    })
+    .await?;
     context.printer.print("ExplainDrainResponse", &answer, |answer| {
         let holders = table(
             &["player", "server", "zone", "kind", "busy", "idle", "will leave"],
@@ -223,9 +236,6 @@ async fn explain(context: &Context, environment: String) -> Result<(), Failure> 
         for reason in &answer.waiting_for {
             text.push_str("\nwaiting for ");
             text.push_str(reason);
-        }
-        if !answer.next_page_token.is_empty() {
-            text.push_str("\n… and more");
         }
         text
     })

@@ -3,9 +3,10 @@
 use clap::Subcommand;
 use tidegate_proto::v1;
 
-use super::{Context, first_page};
+use super::known::Kind;
+use super::{Context, ended, next, pages};
 use crate::exit::{Code, Failure};
-use crate::output::{facts, table};
+use crate::output::{facts, note, table};
 use crate::words;
 
 #[derive(Debug, Subcommand)]
@@ -96,7 +97,7 @@ pub(crate) fn parse_fleet(text: &str) -> Result<v1::Fleet, String> {
             "instances" => fleet.instance_kinds = list(&value),
             other => {
                 let known = ["name", "replicas", "capacity", "zones", "instances"];
-                let hint = words::did_you_mean(other, known).map(|w| format!("; did you mean \"{w}\"?"));
+                let hint = tidegate_config::did_you_mean(other, known).map(|w| format!("; did you mean \"{w}\"?"));
                 return Err(format!("unknown key \"{other}\"{}", hint.unwrap_or_default()));
             }
         }
@@ -117,18 +118,26 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
             };
             let request = v1::CreateEnvironmentRequest {
                 request_id: context.request_id(),
-                realm,
-                build,
+                realm: realm.clone(),
+                build: build.clone(),
                 fleets,
                 label: label as i32,
             };
-            let environment = context.call(context.environments().create_environment(request)).await?;
+            let environment = context
+                .find(
+                    &[(Kind::Realm, &realm), (Kind::Build, &build)],
+                    context.environments().create_environment(request),
+                )
+                .await?;
             context.printer.print("Environment", &environment, show)
         }
         Command::Get { id } => get(context, id).await,
         Command::List { realm, all } => {
-            let request = v1::ListEnvironmentsRequest { page: first_page(), realm, include_retired: all };
-            let list = context.call(context.environments().list_environments(request)).await?;
+            let list = pages::all(async |page| {
+                let request = v1::ListEnvironmentsRequest { page, realm: realm.clone(), include_retired: all };
+                context.find(&[(Kind::Realm, &realm)], context.environments().list_environments(request)).await
+            })
+            .await?;
             context.printer.print("ListEnvironmentsResponse", &list, |list| rows(&list.environments))
         }
         Command::Stage(change) => {
@@ -137,7 +146,9 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
                 id: change.id.clone(),
                 if_generation: change.if_generation,
             };
-            let environment = context.call(context.environments().stage_environment(request)).await?;
+            let environment = context
+                .find(&[(Kind::Environment, &change.id)], context.environments().stage_environment(request))
+                .await?;
             settle(context, environment, &change, &[v1::Phase::Staged, v1::Phase::Ready, v1::Phase::Active]).await
         }
         Command::Verify(change) => {
@@ -146,25 +157,31 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
                 id: change.id.clone(),
                 if_generation: change.if_generation,
             };
-            let environment = context.call(context.environments().verify_environment(request)).await?;
+            let environment = context
+                .find(&[(Kind::Environment, &change.id)], context.environments().verify_environment(request))
+                .await?;
             settle(context, environment, &change, &[v1::Phase::Ready, v1::Phase::Active]).await
         }
         Command::Snapshot(change) => {
             let request = v1::SnapshotEnvironmentRequest {
                 request_id: context.request_id(),
-                id: change.id,
+                id: change.id.clone(),
                 if_generation: change.if_generation,
             };
-            let snapshot = context.call(context.environments().snapshot_environment(request)).await?;
+            let snapshot = context
+                .find(&[(Kind::Environment, &change.id)], context.environments().snapshot_environment(request))
+                .await?;
             context.printer.print("Snapshot", &snapshot, super::snapshot::show)
         }
         Command::Relabel(change) => {
             let request = v1::RelabelEnvironmentRequest {
                 request_id: context.request_id(),
-                id: change.id,
+                id: change.id.clone(),
                 if_generation: change.if_generation,
             };
-            let environment = context.call(context.environments().relabel_environment(request)).await?;
+            let environment = context
+                .find(&[(Kind::Environment, &change.id)], context.environments().relabel_environment(request))
+                .await?;
             context.printer.print("Environment", &environment, show)
         }
         Command::Retire(change) => {
@@ -173,17 +190,24 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
                 id: change.id.clone(),
                 if_generation: change.if_generation,
             };
-            let environment = context.call(context.environments().retire_environment(request)).await?;
+            let environment = context
+                .find(&[(Kind::Environment, &change.id)], context.environments().retire_environment(request))
+                .await?;
             settle(context, environment, &change, &[v1::Phase::Retired]).await
         }
         Command::Clone { snapshot, realm, build } => {
             let request = v1::CloneEnvironmentRequest {
                 request_id: context.request_id(),
-                snapshot_id: snapshot,
-                target_realm: realm,
-                build,
+                snapshot_id: snapshot.clone(),
+                target_realm: realm.clone(),
+                build: build.clone(),
             };
-            let environment = context.call(context.environments().clone_environment(request)).await?;
+            let environment = context
+                .find(
+                    &[(Kind::Snapshot, &snapshot), (Kind::Realm, &realm), (Kind::Build, &build)],
+                    context.environments().clone_environment(request),
+                )
+                .await?;
             context.printer.print("Environment", &environment, show)
         }
         Command::Watch { realm } => watch(context, realm).await,
@@ -192,15 +216,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
 
 async fn get(context: &Context, id: String) -> Result<(), Failure> {
     let request = v1::GetEnvironmentRequest { id: id.clone() };
-    let environment = match context.call(context.environments().get_environment(request)).await {
-        Ok(environment) => environment,
-        Err(failure) if failure.code == Code::NotFound => {
-            let all = v1::ListEnvironmentsRequest { page: first_page(), realm: String::new(), include_retired: true };
-            let all = context.call(context.environments().list_environments(all)).await?;
-            return Err(words::unknown("environment", &id, all.environments.iter().map(|e| e.id.as_str())));
-        }
-        Err(failure) => return Err(failure),
-    };
+    let environment =
+        context.find(&[(Kind::Environment, &id)], context.environments().get_environment(request)).await?;
     let servers =
         context.call(context.fleets().list_servers(v1::ListServersRequest { environment_id: id })).await?.servers;
     context.printer.print("Environment", &environment, |environment| {
@@ -235,10 +252,10 @@ async fn settle(
     let mut events = context.call(context.environments().watch_environments(request)).await?;
     let wait = async {
         let mut last = environment.phase;
-        while let Some(event) = events.message().await? {
+        while let Some(event) = next(&mut events).await? {
             let Some(now) = event.environments.into_iter().find(|e| e.id == change.id) else { continue };
             if now.phase != last {
-                eprintln!("{}  {}", now.id, words::phase(now.phase));
+                note(&format!("{}  {}", now.id, words::phase(now.phase)));
                 last = now.phase;
             }
             if arrived(&now) {
@@ -248,23 +265,19 @@ async fn settle(
                 return Err(Failure::new(Code::Failure, format!("{} failed: {}", now.id, now.reason)));
             }
         }
-        Err(Failure::new(Code::Failure, "the manager ended the watch; the change goes on"))
+        Err(ended(&change.id))
     };
-    match context.timeout {
-        None => wait.await,
-        Some(limit) => tokio::time::timeout(limit, wait).await.unwrap_or_else(|_| {
-            Err(Failure::new(Code::TimedOut, format!("{} is not there yet; it goes on", change.id)))
-        }),
-    }
+    context.within(&change.id, wait).await
 }
 
 async fn watch(context: &Context, realm: String) -> Result<(), Failure> {
-    let request = v1::WatchEnvironmentsRequest { realm };
-    let mut events = context.call(context.environments().watch_environments(request)).await?;
-    while let Some(event) = events.message().await? {
-        context.printer.print_step("EnvironmentEvent", &event, |event| rows(&event.environments))?;
-    }
-    Ok(())
+    let request = v1::WatchEnvironmentsRequest { realm: realm.clone() };
+    let events = context.find(&[(Kind::Realm, &realm)], context.environments().watch_environments(request)).await?;
+    context
+        .follow("everything", events, |event: v1::EnvironmentEvent| {
+            context.printer.print_step("EnvironmentEvent", &event, |event| rows(&event.environments))
+        })
+        .await
 }
 
 fn rows(environments: &[v1::Environment]) -> String {

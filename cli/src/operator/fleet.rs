@@ -4,6 +4,7 @@ use clap::Subcommand;
 use tidegate_proto::v1;
 
 use super::Context;
+use super::known::Kind;
 use crate::exit::Failure;
 use crate::output::{facts, table};
 use crate::words;
@@ -37,8 +38,9 @@ pub(crate) enum Command {
 pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
         Command::List { environment } => {
-            let request = v1::ListFleetsRequest { environment_id: environment };
-            let list = context.call(context.fleets().list_fleets(request)).await?;
+            let request = v1::ListFleetsRequest { environment_id: environment.clone() };
+            let list =
+                context.find(&[(Kind::Environment, &environment)], context.fleets().list_fleets(request)).await?;
             context.printer.print("ListFleetsResponse", &list, |list| {
                 table(
                     &["fleet", "ready", "zones", "instances", "capacity"],
@@ -55,19 +57,21 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
             })
         }
         Command::Servers { environment } => {
-            let request = v1::ListServersRequest { environment_id: environment };
-            let list = context.call(context.fleets().list_servers(request)).await?;
+            let request = v1::ListServersRequest { environment_id: environment.clone() };
+            let list =
+                context.find(&[(Kind::Environment, &environment)], context.fleets().list_servers(request)).await?;
             context.printer.print("ListServersResponse", &list, |list| server_rows(&list.servers))
         }
         Command::Scale { environment, fleet, replicas, if_generation } => {
             let request = v1::ScaleFleetRequest {
                 request_id: context.request_id(),
-                environment_id: environment,
+                environment_id: environment.clone(),
                 fleet,
                 replicas,
                 if_generation,
             };
-            let fleet = context.call(context.fleets().scale_fleet(request)).await?;
+            let fleet =
+                context.find(&[(Kind::Environment, &environment)], context.fleets().scale_fleet(request)).await?;
             context.printer.print("Fleet", &fleet, |f| {
                 facts(&[
                     ("fleet", f.name.clone()),

@@ -5,6 +5,8 @@ pub(crate) mod build;
 pub(crate) mod drain;
 pub(crate) mod env;
 pub(crate) mod fleet;
+mod known;
+mod pages;
 pub(crate) mod realm;
 pub(crate) mod rollout;
 pub(crate) mod route;
@@ -21,6 +23,8 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::exit::{Code, Failure};
 use crate::output::{Format, Printer};
+
+use self::known::Kind;
 
 /// Options that every operator's command takes.
 #[derive(Debug, Clone, clap::Args)]
@@ -106,6 +110,65 @@ impl Context {
             Err(_) => Err(Failure::new(Code::TimedOut, "no answer in time; what was asked may still be running")),
         }
     }
+
+    /// As [`Context::call`]; an id that does not exist is answered with the closest one that does.
+    pub(crate) async fn find<T>(
+        &self,
+        ids: &[(Kind, &str)],
+        call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    ) -> Result<T, Failure> {
+        known::call(self, ids, call).await
+    }
+
+    /// Gives up waiting after `--timeout`, if there is one. What is waited for goes on, and is named.
+    pub(crate) async fn within<T>(
+        &self,
+        what: &str,
+        wait: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        match self.timeout {
+            None => wait.await,
+            Some(limit) => tokio::time::timeout(limit, wait).await.unwrap_or_else(|_| {
+                let limit = crate::words::span(crate::words::ms(limit));
+                Err(Failure::new(Code::TimedOut, format!("{what} goes on; no longer waited for after {limit}")))
+            }),
+        }
+    }
+
+    /// Shows what a watch sends, until `--timeout` or for ever.
+    pub(crate) async fn follow<T>(
+        &self,
+        what: &str,
+        mut stream: tonic::Streaming<T>,
+        mut show: impl FnMut(T) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let wait = async {
+            while let Some(message) = next(&mut stream).await? {
+                show(message)?;
+            }
+            Err(ended(what))
+        };
+        self.within(what, wait).await
+    }
+}
+
+/// The next message of a watch.
+pub(crate) async fn next<T>(stream: &mut tonic::Streaming<T>) -> Result<Option<T>, Failure> {
+    stream.message().await.map_err(|status| match status.code() {
+        // A broken connection shows as one of these, with words of the transport that help nobody.
+        tonic::Code::Unknown | tonic::Code::Unavailable | tonic::Code::Cancelled | tonic::Code::Internal => {
+            tracing::debug!(%status, "watch broken");
+            Failure::new(Code::Failure, "the connection to the fleet-manager is lost; what was watched goes on")
+                .hint("watch again when it is back")
+        }
+        _ => status.into(),
+    })
+}
+
+/// A watch that ended before what it watched.
+pub(crate) fn ended(what: &str) -> Failure {
+    Failure::new(Code::Failure, format!("the fleet-manager ended the watch; {what} goes on"))
+        .hint("it is probably stopping; watch again when it is back")
 }
 
 macro_rules! clients {
@@ -131,9 +194,4 @@ clients! {
     sessions: session_service_client::SessionServiceClient,
     snapshots: snapshot_service_client::SnapshotServiceClient,
     audit: audit_service_client::AuditServiceClient,
-}
-
-/// A list's rows are few enough for one call; ask for as many as a page may have.
-pub(crate) fn first_page() -> Option<v1::PageRequest> {
-    Some(v1::PageRequest { page_size: 1_000, page_token: String::new() })
 }

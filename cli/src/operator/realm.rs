@@ -3,7 +3,8 @@
 use clap::Subcommand;
 use tidegate_proto::v1;
 
-use super::{Context, first_page};
+use super::known::Kind;
+use super::{Context, pages};
 use crate::exit::Failure;
 use crate::output::{facts, table};
 use crate::words;
@@ -80,11 +81,16 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
             context.printer.print("Realm", &realm, show)
         }
         Command::Get { id } => {
-            let realm = context.call(context.realms().get_realm(v1::GetRealmRequest { id })).await?;
+            let realm = context
+                .find(&[(Kind::Realm, &id)], context.realms().get_realm(v1::GetRealmRequest { id: id.clone() }))
+                .await?;
             context.printer.print("Realm", &realm, show)
         }
         Command::List => {
-            let list = context.call(context.realms().list_realms(v1::ListRealmsRequest { page: first_page() })).await?;
+            let list = pages::all(async |page| {
+                context.call(context.realms().list_realms(v1::ListRealmsRequest { page })).await
+            })
+            .await?;
             context.printer.print("ListRealmsResponse", &list, |list| {
                 table(
                     &["id", "name", "entry zone", "generation", "created"],

@@ -6,9 +6,10 @@ use std::time::Duration;
 use clap::Subcommand;
 use tidegate_proto::v1;
 
-use super::{Context, drain};
+use super::known::Kind;
+use super::{Context, drain, ended, next};
 use crate::exit::{Code, Failure};
-use crate::output::{Format, facts, table};
+use crate::output::{Format, facts, say, table};
 use crate::words;
 
 #[derive(Debug, Subcommand)]
@@ -91,6 +92,17 @@ pub(crate) struct Spec {
     reason: String,
 }
 
+impl Spec {
+    /// What it names that must exist.
+    fn names(&self) -> [(Kind, String); 3] {
+        [(Kind::Realm, self.realm.clone()), (Kind::Build, self.build.clone()), (Kind::Build, self.next_build.clone())]
+    }
+}
+
+fn ids(names: &[(Kind, String); 3]) -> [(Kind, &str); 3] {
+    names.each_ref().map(|(kind, name)| (*kind, name.as_str()))
+}
+
 impl From<Spec> for v1::RolloutSpec {
     fn from(spec: Spec) -> Self {
         Self {
@@ -109,8 +121,9 @@ impl From<Spec> for v1::RolloutSpec {
 pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
         Command::Plan(spec) => {
+            let names = spec.names();
             let request = v1::PlanRolloutRequest { spec: Some(spec.into()) };
-            let plan = context.call(context.rollouts().plan_rollout(request)).await?;
+            let plan = context.find(&ids(&names), context.rollouts().plan_rollout(request)).await?;
             context.printer.print("RolloutPlan", &plan, show_plan)?;
             if plan.checks.iter().any(|check| !check.ok && !check.warning) {
                 return Err(Failure::new(Code::Refused, "this rollout would be refused: see the checks that failed"));
@@ -118,19 +131,23 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
             Ok(())
         }
         Command::Start { spec, watch: follow } => {
+            let names = spec.names();
             let request = v1::StartRolloutRequest { request_id: context.request_id(), spec: Some(spec.into()) };
-            let rollout = context.call(context.rollouts().start_rollout(request)).await?;
+            let rollout = context.find(&ids(&names), context.rollouts().start_rollout(request)).await?;
             if follow {
                 return watch(context, rollout.id).await;
             }
             context.printer.print("Rollout", &rollout, show)
         }
         Command::Get { id } => {
-            let rollout = context.call(context.rollouts().get_rollout(v1::GetRolloutRequest { id })).await?;
+            let rollout = context
+                .find(&[(Kind::Rollout, &id)], context.rollouts().get_rollout(v1::GetRolloutRequest { id: id.clone() }))
+                .await?;
             context.printer.print("Rollout", &rollout, show)
         }
         Command::List { realm } => {
-            let list = context.call(context.rollouts().list_rollouts(v1::ListRolloutsRequest { realm })).await?;
+            let request = v1::ListRolloutsRequest { realm: realm.clone() };
+            let list = context.find(&[(Kind::Realm, &realm)], context.rollouts().list_rollouts(request)).await?;
             context.printer.print("ListRolloutsResponse", &list, |list| {
                 table(
                     &["id", "realm", "build", "state", "step", "started", "ended", "reason"],
@@ -151,18 +168,19 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
             })
         }
         Command::Pause { id, reason } => {
-            let request = v1::PauseRolloutRequest { request_id: context.request_id(), id, reason };
-            let rollout = context.call(context.rollouts().pause_rollout(request)).await?;
+            let request = v1::PauseRolloutRequest { request_id: context.request_id(), id: id.clone(), reason };
+            let rollout = context.find(&[(Kind::Rollout, &id)], context.rollouts().pause_rollout(request)).await?;
             context.printer.print("Rollout", &rollout, show)
         }
         Command::Resume { id } => {
-            let request = v1::ResumeRolloutRequest { request_id: context.request_id(), id };
-            let rollout = context.call(context.rollouts().resume_rollout(request)).await?;
+            let request = v1::ResumeRolloutRequest { request_id: context.request_id(), id: id.clone() };
+            let rollout = context.find(&[(Kind::Rollout, &id)], context.rollouts().resume_rollout(request)).await?;
             context.printer.print("Rollout", &rollout, show)
         }
         Command::Abort { id, reason, players } => {
-            let request = v1::AbortRolloutRequest { request_id: context.request_id(), id, reason, choice: players };
-            let rollout = context.call(context.rollouts().abort_rollout(request)).await?;
+            let request =
+                v1::AbortRolloutRequest { request_id: context.request_id(), id: id.clone(), reason, choice: players };
+            let rollout = context.find(&[(Kind::Rollout, &id)], context.rollouts().abort_rollout(request)).await?;
             context.printer.print("Rollout", &rollout, show)
         }
         Command::Watch { id } => watch(context, id).await,
@@ -172,18 +190,16 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
 /// Follows a rollout: a step tree that is redrawn on a terminal, one line a change otherwise.
 async fn watch(context: &Context, id: String) -> Result<(), Failure> {
     let request = v1::WatchRolloutRequest { id: id.clone() };
-    let mut stream = context.call(context.rollouts().watch_rollout(request)).await?;
+    let mut stream = context.find(&[(Kind::Rollout, &id)], context.rollouts().watch_rollout(request)).await?;
     let redraw = context.printer.format() == Format::Table && std::io::stdout().is_terminal();
     let follow = async {
         let (mut last, mut drawn, mut lines) = (None, 0, Vec::new());
-        while let Some(rollout) = stream.message().await? {
+        while let Some(rollout) = next(&mut stream).await? {
             if redraw {
                 let text = show(&rollout);
                 // Back over what was drawn, then clear to the end of the screen.
-                if drawn > 0 {
-                    print!("\x1b[{drawn}A\x1b[J");
-                }
-                println!("{text}");
+                let back = if drawn > 0 { format!("\x1b[{drawn}A\x1b[J") } else { String::new() };
+                say(&format!("{back}{text}"))?;
                 drawn = text.lines().count();
             } else if context.printer.format() == Format::Table {
                 for step in &rollout.steps {
@@ -195,7 +211,7 @@ async fn watch(context: &Context, id: String) -> Result<(), Failure> {
                         step.outcome
                     );
                     if step.state != v1::StepState::Pending as i32 && !lines.contains(&line) {
-                        println!("{}", line.trim_end());
+                        say(line.trim_end())?;
                         lines.push(line);
                     }
                 }
@@ -206,15 +222,10 @@ async fn watch(context: &Context, id: String) -> Result<(), Failure> {
         }
         match last {
             Some(rollout) => verdict(&rollout),
-            None => Err(Failure::new(Code::Failure, "the manager ended the watch; the rollout goes on")),
+            None => Err(ended(&id)),
         }
     };
-    match context.timeout {
-        None => follow.await,
-        Some(limit) => tokio::time::timeout(limit, follow)
-            .await
-            .unwrap_or_else(|_| Err(Failure::new(Code::TimedOut, format!("{id} is still running")))),
-    }
+    context.within(&id, follow).await
 }
 
 /// The exit code that a rollout's end deserves.
@@ -233,7 +244,7 @@ pub(crate) fn verdict(rollout: &v1::Rollout) -> Result<(), Failure> {
             | v1::RolloutState::Aborting
             | v1::RolloutState::Unspecified,
         )
-        | Err(_) => Err(Failure::new(Code::Failure, format!("the manager ended the watch; {} goes on", rollout.id))),
+        | Err(_) => Err(ended(&rollout.id)),
     }
 }
 

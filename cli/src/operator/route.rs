@@ -4,6 +4,7 @@ use clap::{Subcommand, ValueEnum};
 use tidegate_proto::v1;
 
 use super::Context;
+use super::known::Kind;
 use crate::exit::{Code, Failure};
 use crate::output::{facts, table};
 use crate::words;
@@ -96,19 +97,24 @@ pub(crate) enum Choice {
 pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
         Command::Show { realm } => {
-            let table = context.call(context.routes().get_route_table(v1::GetRouteTableRequest { realm })).await?;
+            let table = {
+                let request = v1::GetRouteTableRequest { realm: realm.clone() };
+                context.find(&[(Kind::Realm, &realm)], context.routes().get_route_table(request)).await?
+            };
             context.printer.print("RouteTable", &table, show)
         }
         Command::Flip { realm, to, if_generation, confirm, reason } => {
             let request = v1::FlipRequest {
                 request_id: context.request_id(),
-                realm,
-                to,
+                realm: realm.clone(),
+                to: to.clone(),
                 if_generation,
                 confirm_timeout_ms: u32::try_from(words::ms(confirm)).unwrap_or(u32::MAX),
                 reason,
             };
-            let answer = context.call(context.routes().flip(request)).await?;
+            let answer = context
+                .find(&[(Kind::Realm, &realm), (Kind::Environment, &to)], context.routes().flip(request))
+                .await?;
             flipped(context, &answer)
         }
         Command::Rollback { realm, to, players, deadline, if_generation, reason } => {
@@ -120,22 +126,24 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
             };
             let request = v1::RollbackRequest {
                 request_id: context.request_id(),
-                realm,
-                to,
+                realm: realm.clone(),
+                to: to.clone(),
                 choice: choice as i32,
                 deadline_ms: words::ms(deadline),
                 if_generation,
                 reason,
             };
-            let answer = context.call(context.routes().rollback(request)).await?;
+            let answer = context
+                .find(&[(Kind::Realm, &realm), (Kind::Environment, &to)], context.routes().rollback(request))
+                .await?;
             flipped(context, &answer)
         }
         Command::Freeze { realm, reason } => freeze(context, realm, true, reason).await,
         Command::Unfreeze { realm, reason } => freeze(context, realm, false, reason).await,
         Command::Watch { realm, after } => {
-            let request = v1::WatchRoutesRequest { realm, after_generation: after };
-            let mut tables = context.call(context.routes().watch_routes(request)).await?;
-            while let Some(table) = tables.message().await? {
+            let request = v1::WatchRoutesRequest { realm: realm.clone(), after_generation: after };
+            let tables = context.find(&[(Kind::Realm, &realm)], context.routes().watch_routes(request)).await?;
+            let show = |table: v1::RouteTable| {
                 context.printer.print_step("RouteTable", &table, |t| {
                     let servers: usize = t.environments.iter().map(|e| e.servers.len()).sum();
                     format!(
@@ -144,9 +152,9 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
                         or_none(&t.accepting),
                         t.environments.len()
                     )
-                })?;
-            }
-            Ok(())
+                })
+            };
+            context.follow("the realm", tables, show).await
         }
         Command::Gateways => {
             let list = context.call(context.routes().list_gateways(v1::ListGatewaysRequest {})).await?;
@@ -190,8 +198,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
 }
 
 async fn freeze(context: &Context, realm: String, frozen: bool, reason: String) -> Result<(), Failure> {
-    let request = v1::FreezeRequest { request_id: context.request_id(), realm, frozen, reason };
-    let answer = context.call(context.routes().freeze(request)).await?;
+    let request = v1::FreezeRequest { request_id: context.request_id(), realm: realm.clone(), frozen, reason };
+    let answer = context.find(&[(Kind::Realm, &realm)], context.routes().freeze(request)).await?;
     flipped(context, &answer)
 }
 

@@ -3,7 +3,8 @@
 use clap::Subcommand;
 use tidegate_proto::v1;
 
-use super::{Context, first_page};
+use super::known::Kind;
+use super::{Context, pages};
 use crate::exit::{Code, Failure};
 use crate::output::{facts, table};
 use crate::words;
@@ -90,8 +91,12 @@ impl From<Filter> for v1::SessionFilter {
 pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
         Command::List(filter) => {
-            let request = v1::ListSessionsRequest { page: first_page(), filter: Some(filter.into()) };
-            let list = context.call(context.sessions().list_sessions(request)).await?;
+            let ids = [(Kind::Realm, filter.realm.as_str()), (Kind::Environment, filter.env.as_str())];
+            let list = pages::all(async |page| {
+                let request = v1::ListSessionsRequest { page, filter: Some(filter.clone().into()) };
+                context.find(&ids, context.sessions().list_sessions(request)).await
+            })
+            .await?;
             context.printer.print("ListSessionsResponse", &list, |list| {
                 let mut text = rows(&list.sessions);
                 text.push_str(&format!("\n{} of {}", list.sessions.len(), list.total));
@@ -102,28 +107,32 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
             })
         }
         Command::Get { id } => {
-            let row = context.call(context.sessions().get_session(v1::GetSessionRequest { id })).await?;
+            let row = context
+                .find(&[(Kind::Session, &id)], context.sessions().get_session(v1::GetSessionRequest { id: id.clone() }))
+                .await?;
             context.printer.print("SessionRow", &row, show)
         }
         Command::Explain { id } => {
-            let request = v1::ExplainSessionRequest { id };
-            let answer = context.call(context.sessions().explain_session(request)).await?;
+            let request = v1::ExplainSessionRequest { id: id.clone() };
+            let answer = context.find(&[(Kind::Session, &id)], context.sessions().explain_session(request)).await?;
             context.printer.print("ExplainSessionResponse", &answer, |a| a.lines.join("\n"))
         }
         Command::Move { id, to, server, reason } => {
             let request = v1::MoveSessionRequest {
                 request_id: context.request_id(),
-                id,
-                environment_id: to,
+                id: id.clone(),
+                environment_id: to.clone(),
                 server_id: server,
                 reason,
             };
-            let answer = context.call(context.sessions().move_session(request)).await?;
+            let answer = context
+                .find(&[(Kind::Session, &id), (Kind::Environment, &to)], context.sessions().move_session(request))
+                .await?;
             commanded(context, &answer)
         }
         Command::Kick { id, reason } => {
-            let request = v1::KickSessionRequest { request_id: context.request_id(), id, reason };
-            let answer = context.call(context.sessions().kick_session(request)).await?;
+            let request = v1::KickSessionRequest { request_id: context.request_id(), id: id.clone(), reason };
+            let answer = context.find(&[(Kind::Session, &id)], context.sessions().kick_session(request)).await?;
             commanded(context, &answer)
         }
         Command::Notify { text, filter } => {
@@ -134,17 +143,18 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         }
         Command::Watch(filter) => {
             let request = v1::WatchSessionsRequest { filter: Some(filter.into()) };
-            let mut events = context.call(context.sessions().watch_sessions(request)).await?;
-            while let Some(event) = events.message().await? {
+            let events = context.call(context.sessions().watch_sessions(request)).await?;
+            let show = |event: v1::SessionEvent| {
                 context.printer.print_step("SessionEvent", &event, |event| {
-                    let mut text = rows(&event.sessions);
-                    for id in &event.gone {
-                        text.push_str(&format!("\ngone {id}"));
+                    let gone = event.gone.iter().map(|id| format!("gone {id}"));
+                    let mut lines: Vec<String> = gone.collect();
+                    if !event.sessions.is_empty() {
+                        lines.insert(0, rows(&event.sessions));
                     }
-                    text
-                })?;
-            }
-            Ok(())
+                    lines.join("\n")
+                })
+            };
+            context.follow("everything", events, show).await
         }
     }
 }
@@ -157,7 +167,7 @@ fn commanded(context: &Context, answer: &v1::SessionCommandResponse) -> Result<(
     Err(Failure::new(Code::Refused, format!("not done: {} {}", answer.outcome, answer.message)))
 }
 
-fn id(row: &v1::SessionRow) -> String {
+pub(super) fn id(row: &v1::SessionRow) -> String {
     uuid::Uuid::from_slice(&row.session_id).map(|id| id.to_string()).unwrap_or_default()
 }
 

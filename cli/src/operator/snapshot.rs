@@ -3,7 +3,8 @@
 use clap::Subcommand;
 use tidegate_proto::v1;
 
-use super::{Context, first_page};
+use super::known::Kind;
+use super::{Context, pages};
 use crate::exit::{Code, Failure};
 use crate::output::{facts, table};
 use crate::words;
@@ -47,8 +48,11 @@ pub(crate) enum Command {
 pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
         Command::List { realm } => {
-            let request = v1::ListSnapshotsRequest { page: first_page(), realm };
-            let list = context.call(context.snapshots().list_snapshots(request)).await?;
+            let list = pages::all(async |page| {
+                let request = v1::ListSnapshotsRequest { page, realm: realm.clone() };
+                context.find(&[(Kind::Realm, &realm)], context.snapshots().list_snapshots(request)).await
+            })
+            .await?;
             context.printer.print("ListSnapshotsResponse", &list, |list| {
                 table(
                     &["id", "realm", "environment", "build", "taken", "bytes", "verified", "paused"],
@@ -68,12 +72,15 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
             })
         }
         Command::Get { id } => {
-            let snapshot = context.call(context.snapshots().get_snapshot(v1::GetSnapshotRequest { id })).await?;
+            let snapshot = {
+                let request = v1::GetSnapshotRequest { id: id.clone() };
+                context.find(&[(Kind::Snapshot, &id)], context.snapshots().get_snapshot(request)).await?
+            };
             context.printer.print("Snapshot", &snapshot, show)
         }
         Command::Verify { id } => {
-            let request = v1::VerifySnapshotRequest { request_id: context.request_id(), id };
-            let snapshot = context.call(context.snapshots().verify_snapshot(request)).await?;
+            let request = v1::VerifySnapshotRequest { request_id: context.request_id(), id: id.clone() };
+            let snapshot = context.find(&[(Kind::Snapshot, &id)], context.snapshots().verify_snapshot(request)).await?;
             context.printer.print("Snapshot", &snapshot, show)?;
             if snapshot.verified {
                 return Ok(());
@@ -81,15 +88,21 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
             Err(Failure::new(Code::Failure, format!("{} is damaged: {}", snapshot.id, snapshot.problem)))
         }
         Command::Restore { id, realm } => {
-            let request = v1::RestoreSnapshotRequest { request_id: context.request_id(), id, target_realm: realm };
-            let answer = context.call(context.snapshots().restore_snapshot(request)).await?;
+            let request = v1::RestoreSnapshotRequest {
+                request_id: context.request_id(),
+                id: id.clone(),
+                target_realm: realm.clone(),
+            };
+            let answer = context
+                .find(&[(Kind::Snapshot, &id), (Kind::Realm, &realm)], context.snapshots().restore_snapshot(request))
+                .await?;
             context.printer.print("RestoreSnapshotResponse", &answer, |a| {
                 format!("restored as {}; next: tidegate env stage {}", a.environment_id, a.environment_id)
             })
         }
         Command::Delete { id, force } => {
-            let request = v1::DeleteSnapshotRequest { request_id: context.request_id(), id, force };
-            let answer = context.call(context.snapshots().delete_snapshot(request)).await?;
+            let request = v1::DeleteSnapshotRequest { request_id: context.request_id(), id: id.clone(), force };
+            let answer = context.find(&[(Kind::Snapshot, &id)], context.snapshots().delete_snapshot(request)).await?;
             context.printer.print("DeleteSnapshotResponse", &answer, |_| "deleted".to_owned())
         }
     }
