@@ -648,3 +648,32 @@ fn a_leftover_that_is_found_while_a_home_is_sought_is_forgotten_once_there_is_on
     stage.world(GREEN, FromWorld::Attached { handle, epoch, place: shared("entry") });
     assert_eq!(stage.told(BLUE), (0, ToWorld::Owner { session: session_id(1), epoch, server: None }));
 }
+
+#[test]
+fn a_login_that_is_taken_up_again_is_rerouted_by_a_flip() {
+    let mut stage = Stage::new(10);
+    let conn = stage.login(1);
+    stage.session();
+    stage.told(BLUE);
+    // The attach arrived, its answer did not.
+    stage.tell(Input::LinkDown { server: BLUE });
+    blue_comes_back(&mut stage);
+    let is_resume = |action: &Action| {
+        matches!(action, Action::ToWorld { message: ToWorld::Attach { cause: Cause::Resume, .. }, .. })
+    };
+    assert!(stage.out.iter().any(is_resume), "{:?}", stage.out);
+    stage.out.clear();
+    stage.accept(Some("green"), 10);
+    let (handle, leave) = stage.told(BLUE);
+    assert!(matches!(leave, ToWorld::Leave { reason: "rerouted", .. }), "{leave:?}");
+    stage.nothing();
+    stage.world(BLUE, FromWorld::Attached { handle, epoch: Epoch(1), place: shared("entry") });
+    stage.world(BLUE, FromWorld::Left { handle });
+    assert_eq!(stage.next(), Action::AckTable { generation: Generation(2) });
+    let (handle, attach) = stage.told(GREEN);
+    let ToWorld::Attach { epoch, .. } = attach else { panic!("{attach:?}") };
+    stage.world(GREEN, FromWorld::Attached { handle, epoch, place: shared("entry") });
+    let PlayerMessage::Welcome { at, .. } = stage.said(conn) else { panic!("no welcome") };
+    assert_eq!(at.environment.as_str(), "green");
+    assert_eq!(stage.core.counters().misroutes, 0);
+}

@@ -87,7 +87,7 @@ impl Core {
     }
 
     /// The server is in the environment that takes new sessions.
-    fn accepts_on(&self, server: ServerKey) -> bool {
+    pub(super) fn accepts_on(&self, server: ServerKey) -> bool {
         let (Some(state), Some(table)) = (self.servers.get(server), &self.table) else { return false };
         table.accepting().is_some_and(|e| e.servers.iter().any(|s| s.id == state.id))
     }

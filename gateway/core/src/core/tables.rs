@@ -125,6 +125,10 @@ impl Core {
                 {
                     stale.push((key, *seat));
                 }
+                // A login that is being taken up again after its link broke has no permit to look at.
+                State::Attaching { seat, permit: None, .. } if !session.in_play && !self.accepts_on(seat.server) => {
+                    stale.push((key, *seat));
+                }
                 // Taken back already, for another reason: the attach may be on its way all the same.
                 State::Leaving { .. } if !session.in_play => {
                     self.rerouting.insert(key);
