@@ -53,6 +53,9 @@ struct Frames {
     bytes: VecDeque<u8>,
 }
 
+/// The highest count that a client is believed: no session comes near it, and counting on from it cannot overflow.
+const MAX_COUNT: u64 = 1 << 62;
+
 /// Room that an empty ring may keep, in bytes; after a burst the rest is given back.
 const KEPT_ROOM: usize = 4 * 1024;
 
@@ -152,6 +155,7 @@ impl Window {
     /// The player is back on a new connection, having received so many. What it lacks waits again. Returns true if some of
     /// that is gone.
     pub(crate) fn resume(&mut self, received: u64) -> bool {
+        let received = received.min(MAX_COUNT);
         self.sent = self.total();
         self.acknowledged(received);
         let gap = received != self.base;
@@ -175,9 +179,9 @@ impl Window {
     /// This gateway knows the session from a world server's roster only: the player's counts are taken over.
     pub(crate) fn adopt(&mut self, received_by_player: u64, sent_by_player: u64) {
         self.restart();
-        self.base = received_by_player;
-        self.sent = received_by_player;
-        self.received = sent_by_player;
+        self.base = received_by_player.min(MAX_COUNT);
+        self.sent = self.base;
+        self.received = sent_by_player.min(MAX_COUNT);
     }
 
     /// A frame of the player's that goes straight on.
@@ -261,6 +265,22 @@ mod tests {
         window.keep(&body(9));
         window.acknowledged(100);
         assert_eq!(window.take_unsent(), vec![body(9)]);
+    }
+
+    #[test]
+    fn a_client_that_claims_absurd_counts_overflows_nothing() {
+        let mut resumed = sent(0..2);
+        assert!(resumed.resume(u64::MAX));
+        let mut adopted = Window::new(LIMITS);
+        adopted.adopt(u64::MAX, u64::MAX);
+        for window in [&mut resumed, &mut adopted] {
+            window.keep(&body(9));
+            assert_eq!(window.take_unsent(), vec![body(9)]);
+            window.forwarded();
+            assert_eq!(window.queue(&body(1)), Queued::Kept);
+            window.acknowledged(u64::MAX);
+            assert!(!window.has_unsent());
+        }
     }
 
     #[test]
