@@ -268,6 +268,11 @@ impl Run {
         let published = outcome.effects.iter().any(|e| matches!(e, Effect::PublishTable(t) if *t == new));
         assert!(new == old || published, "a new table was not published");
 
+        for effect in &outcome.effects {
+            if let Effect::MoveSessions { to, .. } = effect {
+                assert_eq!(Some(to), rows.routing.accepting.as_ref(), "players are sent to where nobody new may come");
+            }
+        }
         for environment in rows.environments.values() {
             let was = before.environments.get(&environment.id).map(|e| e.phase.kind());
             self.check_move(was, &environment.id, &environment.phase);
