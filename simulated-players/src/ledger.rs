@@ -104,6 +104,8 @@ pub struct Ledger {
     answered_by: Epoch,
     /// Frames may have been lost or doubled by a crash: the world will say where it stands.
     resync: bool,
+    /// The world said where the character stands.
+    arrived: bool,
 }
 
 impl Findings {
@@ -133,6 +135,7 @@ impl Ledger {
             announced: home,
             answered_by: Epoch(0),
             resync: false,
+            arrived: false,
         }
     }
 
@@ -140,6 +143,18 @@ impl Ledger {
     #[must_use]
     pub const fn unanswered(&self) -> usize {
         self.unanswered
+    }
+
+    /// The world has said where the character stands; before that nothing can be numbered.
+    #[must_use]
+    pub const fn has_arrived(&self) -> bool {
+        self.arrived
+    }
+
+    /// The numbers and kinds of the actions that wait for their answers, for logs.
+    #[must_use]
+    pub fn open(&self) -> Vec<(u64, Option<&Kind>)> {
+        self.sent.iter().filter(|s| !s.answered).map(|s| (s.action.sequence, s.action.kind.as_ref())).collect()
     }
 
     /// A boundary was asked for and has not ended.
@@ -273,8 +288,8 @@ impl Ledger {
         self.home_answered(Epoch(entered.epoch));
         self.character.began_with.get_or_insert(entered.gold + entered.items * ITEM_VALUE);
         self.intents.retain(|intent| !intent.granted);
-        if entered.applied > self.character.sequence {
-            // A character that played before this simulation began.
+        if !std::mem::replace(&mut self.arrived, true) && self.sent.is_empty() {
+            // The character may have played before this simulation began.
             self.character.sequence = entered.applied;
         }
         if !std::mem::take(&mut self.resync) {

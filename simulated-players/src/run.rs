@@ -245,6 +245,10 @@ impl Run {
         }
         // Whoever is still here did not get its last word in time: it is counted as lost below.
         let stuck = self.sessions.len() as u64;
+        if stuck > 0 {
+            let who: Vec<usize> = self.active.iter().take(10).map(|a| a.index).collect();
+            tracing::warn!(stuck, ?who, "players did not get out");
+        }
         self.sessions.abort_all();
         self.show();
         let ran_ms = u64::try_from(self.world.now().as_millis()).unwrap_or(u64::MAX);

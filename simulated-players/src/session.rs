@@ -25,6 +25,9 @@ use crate::ledger::Ledger;
 use crate::report::{End, Move, SessionRecord, record_time};
 use crate::roster::Person;
 
+/// A player who hears nothing of where it is for this long (a connection that was taken over had heard it) comes again.
+const ARRIVAL: Duration = Duration::from_secs(10);
+
 /// What all sessions of a simulation share.
 pub(crate) struct World {
     pub(crate) config: Config,
@@ -234,7 +237,10 @@ impl<'a> Playing<'a> {
 
     /// Pipelines are full, or the player is about to leave: nothing new is begun.
     fn may_act(&self) -> bool {
-        self.leaving.is_none() && !self.holding && self.ledger.unanswered() < usize::from(self.person.profile.pipeline)
+        self.leaving.is_none()
+            && !self.holding
+            && self.ledger.has_arrived()
+            && self.ledger.unanswered() < usize::from(self.person.profile.pipeline)
     }
 
     fn next_due(&self) -> (Due, Instant) {
@@ -245,6 +251,9 @@ impl<'a> Playing<'a> {
         }
         if self.logging_out {
             return (Due::SettleOver, far);
+        }
+        if !self.ledger.has_arrived() && self.leaving.is_none() && self.began + ARRIVAL < next.1 {
+            next = (Due::Leave, self.began + ARRIVAL);
         }
         if self.may_act() {
             let act = self.began + self.behaviour.next_at();
@@ -265,6 +274,10 @@ impl<'a> Playing<'a> {
             Due::Leave => self.leaving = Some(Instant::now()),
             Due::SettleOver => {
                 // The world did not answer in time; the logout goes on, and the ledger will call it lost.
+                tracing::warn!(
+                    player = %self.person.player, unanswered = self.ledger.unanswered(), holding = self.holding,
+                    reconnecting = self.reconnecting, "gave up waiting for the last answers"
+                );
                 self.log_out();
             }
         }
@@ -279,6 +292,8 @@ impl<'a> Playing<'a> {
     /// Everything is answered. At the simulation's end a player asks what it owns when everybody has come that far.
     fn come_to_rest(&mut self) {
         match self.rest {
+            // Who was told nothing has nothing to ask.
+            Some(_) if !self.ledger.has_arrived() => self.log_out(),
             Some(Rest::Coming) => {
                 self.rest = Some(Rest::Resting);
                 self.world.resting.fetch_add(1, Ordering::Relaxed);
@@ -403,6 +418,10 @@ impl<'a> Playing<'a> {
         if broken > self.broken {
             self.world.books.open().live.broken_promises += broken - self.broken;
             self.broken = broken;
+            tracing::warn!(
+                player = %self.person.player, findings = ?self.ledger.findings, open = ?self.ledger.open(),
+                "a promise is broken"
+            );
         }
     }
 

@@ -142,6 +142,18 @@ fn what_fell_into_a_gap_is_asked_again_even_if_the_home_is_another() {
 }
 
 #[test]
+fn numbers_go_on_from_where_the_world_says_the_character_stands() {
+    let mut ledger = ledger();
+    assert!(!ledger.has_arrived());
+    ledger.entered(&Entered { applied: 41, epoch: 1, ..Entered::default() });
+    assert!(ledger.has_arrived());
+    assert_eq!(Action::decode(&ledger.send(ping(), Duration::ZERO)[..]).unwrap().sequence, 42);
+    // A later arrival changes nothing.
+    ledger.entered(&Entered { applied: 41, epoch: 1, ..Entered::default() });
+    assert_eq!(Action::decode(&ledger.send(ping(), Duration::ZERO)[..]).unwrap().sequence, 43);
+}
+
+#[test]
 fn a_reason_is_used_up_by_the_arrival() {
     let mut ledger = ledger();
     ledger.send(Kind::GoTo(GoTo { zone: "forest".into() }), Duration::ZERO);
