@@ -170,6 +170,35 @@ impl Process {
     }
 }
 
+/// Kills what a start has left behind when the process that was started has ended: the command may be a script, and the
+/// server a child of it that goes on playing. True once nothing of it lives. Blocks for some milliseconds.
+pub(crate) fn end_left_behind(server: &ServerId, spawn: Uuid, leader: u32) -> io::Result<bool> {
+    // A killed process is gone at once, unless the kernel itself holds it.
+    const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+    let mut all_ended = true;
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let is_ours = || {
+            stat(pid).is_ok_and(|stat| stat.group == i64::from(leader) && !stat.ended)
+                && matches!(carries(pid, server, spawn), Ok(Some(true)))
+        };
+        // Looked at again once it is held: the number may have gone to another meanwhile.
+        if is_ours()
+            && let Ok(process) = Process::open(pid)
+            && is_ours()
+        {
+            match rustix::process::pidfd_send_signal(&process.pidfd, Signal::KILL) {
+                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+                Err(e) => return Err(e.into()),
+            }
+            let ended = rustix::event::poll(&mut [PollFd::new(&process.pidfd, PollFlags::IN)], Some(&PATIENCE))?;
+            all_ended &= ended == 1;
+        }
+    }
+    Ok(all_ended)
+}
+
 /// Waits, on a thread of its own, for the ends of processes that are not our children, and tells of each at once. Goes on
 /// until all have ended or `told` says that nobody listens.
 pub(crate) fn watch_ends<K>(
@@ -297,6 +326,29 @@ mod tests {
         assert_eq!((stat.group, stat.start_time), (42, 777));
         assert!(parse_stat("42 (x) Z 1 42 42 0 -1 4 0 0 0 0 0 0 0 0 20 0 1 0 777 0 0").unwrap().ended && !stat.ended);
         assert!(parse_stat("garbage").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_outlives_the_script_that_started_it_is_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let (server, spawn): (ServerId, _) = ("e1-town-1".parse().unwrap(), Uuid::new_v4());
+        let command = ["sh".to_owned(), "-c".to_owned(), "sleep 1000 & echo started; wait".to_owned()];
+        let log = dir.path().join("x.log");
+        let launch = Launch { command: &command, environment: Vec::new(), server: &server, spawn, log: &log };
+        let (mut child, process) = start(&launch).unwrap();
+        while last_line(&log).is_none() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        rustix::process::pidfd_send_signal(&process.pidfd, Signal::KILL).unwrap();
+        child.wait().await.unwrap();
+        let group = Pid::from_raw(i32::try_from(process.id.pid).unwrap()).unwrap();
+        assert_eq!(rustix::process::test_kill_process_group(group), Ok(()), "its child goes on");
+        assert!(end_left_behind(&server, Uuid::new_v4(), process.id.pid).unwrap());
+        assert_eq!(rustix::process::test_kill_process_group(group), Ok(()), "another start's is left alone");
+        assert!(end_left_behind(&server, spawn, process.id.pid).unwrap());
+        let left = fs::read_dir("/proc").unwrap().filter_map(|e| e.unwrap().file_name().to_str()?.parse::<u32>().ok());
+        let lives = |pid: u32| stat(pid).is_ok_and(|s| s.group == i64::from(process.id.pid) && !s.ended);
+        assert_eq!(left.filter(|pid| lives(*pid)).count(), 0);
     }
 
     #[tokio::test]

@@ -199,8 +199,10 @@ impl Supervisor {
                 server.process = Some(Live::new(process, now.mono, true));
             } else {
                 "ended while no manager was watching".clone_into(&mut server.last_end);
-                server.record.process = None;
-                let instance = server.record.registered.take().map(|registered| registered.instance);
+                let process = server.record.process.take();
+                let is_gone = process.is_none_or(|process| nothing_left(id, server.record.spawn, process.pid));
+                let instance =
+                    server.record.registered.take().map(|registered| registered.instance).filter(|_| is_gone);
                 died.extend(instance.map(|instance| ServerDead { server: id.clone(), instance }));
             }
             save(&self.records, &server.record);
@@ -265,7 +267,10 @@ impl Supervisor {
         }
         let reason = server.last_end.clone();
         let record = server.record.clone();
-        if let Some(registered) = died {
+        // Certainly dead is only what has left nothing behind; of another the gateways wait for the lease.
+        if nothing_left(&exit.server, record.spawn, exit.pid)
+            && let Some(registered) = died
+        {
             self.announce(ServerDead { server: exit.server.clone(), instance: registered.instance });
         }
         if live.told_to_end {
@@ -344,5 +349,16 @@ impl Supervisor {
         });
         self.publish();
         wake
+    }
+}
+
+/// Ends what a server's process has left behind; false if something of it may still live.
+fn nothing_left(server: &ServerId, spawn: uuid::Uuid, leader: u32) -> bool {
+    match process::end_left_behind(server, spawn, leader) {
+        Ok(ended) => ended,
+        Err(error) => {
+            tracing::warn!(server_id = %server, %error, "it is not known whether a world server left anything behind");
+            false
+        }
     }
 }
