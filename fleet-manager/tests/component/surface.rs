@@ -87,6 +87,9 @@ async fn metrics_are_served() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(answer.contains("tidegate_realms 1"), "{answer}");
     assert!(answer.contains("tidegate_route_generation{realm=\"eu-1\"} 0"), "{answer}");
+    for quiet in ["tidegate_accepting_mismatches", "tidegate_gateways_behind", "tidegate_rollouts_paused"] {
+        assert!(answer.contains(&format!("{quiet}{{realm=\"eu-1\"}} 0")), "{answer}");
+    }
     manager.stop().await;
 }
 
