@@ -180,7 +180,11 @@ impl<'a> Playing<'a> {
                 moves: Vec::new(),
                 ended: None,
             },
-            party_entries: person.party.as_ref().map_or(0, |party| party.entries.load(Ordering::Relaxed)),
+            // The leader's latest door may still be open: it asked before this member came, and the world may answer after.
+            party_entries: person
+                .party
+                .as_ref()
+                .map_or(0, |party| party.entries.load(Ordering::Relaxed).saturating_sub(1)),
             world,
             person,
             behaviour,
@@ -369,7 +373,8 @@ impl<'a> Playing<'a> {
                 self.hold(false);
                 let entries = self.person.party.as_ref().map_or(0, |party| party.entries.load(Ordering::Relaxed));
                 let party_moved = entries > self.party_entries;
-                if moved.cause == Cause::Instance {
+                // Taken along, not on its own feet: that door is used up.
+                if moved.cause == Cause::Instance && !self.ledger.at_boundary() {
                     self.party_entries = entries;
                 }
                 if !self.ledger.moved(moved.cause, moved.home.epoch, party_moved) {
