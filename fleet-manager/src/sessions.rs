@@ -1,7 +1,8 @@
 //! Every player session that the gateways report: rows, indexes, departures, and a stream of changes.
 //!
 //! Only an observation, rebuilt from the gateways after a restart. What is not known is said to be unknown and never
-//! taken for empty (design rule 9): a gateway whose full list has not arrived makes every count a lower bound.
+//! taken for empty (invariant 9 of ARCHITECTURE.md): a gateway whose full list has not arrived makes every count a
+//! lower bound.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;

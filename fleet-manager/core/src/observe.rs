@@ -1,5 +1,5 @@
 //! What the shell saw: servers, gateways, sessions. Observation is never stored; after a restart everything is unknown
-//! until it is seen again, and unknown means occupied (design rule 9).
+//! until it is seen again, and unknown means occupied (invariant 9 of ARCHITECTURE.md).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

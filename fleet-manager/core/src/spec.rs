@@ -108,7 +108,7 @@ pub struct RealmSpec {
     pub entry_zone: ZoneId,
     /// Which boundaries let a pinned session change environment.
     pub boundaries: BoundaryPolicy,
-    /// A member who logs in joins the party's environment (design rule 10).
+    /// A member who logs in joins the party's environment (invariant 10 of ARCHITECTURE.md).
     pub party_follow: bool,
     /// How long a detached session keeps its place.
     pub grace: Duration,

@@ -17,7 +17,7 @@ use tidegate_types::{EnvironmentId, FleetName, Mono};
 
 use super::spec::Slot;
 
-/// How many players are held. Unknown means occupied (design rule 9).
+/// How many players are held. Unknown means occupied (invariant 9 of ARCHITECTURE.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Occupancy {
     /// Certainly none: no live, parked, frozen or prepared player.

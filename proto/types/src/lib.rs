@@ -46,7 +46,7 @@ counter! {
     Generation
 }
 
-/// Why a session's home is what it is (design rule 2: nobody is moved without one).
+/// Why a session's home is what it is (invariant 2 of ARCHITECTURE.md: nobody is moved without one).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Cause {
     /// A new session came in by the accepting environment.

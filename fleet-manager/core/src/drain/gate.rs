@@ -1,5 +1,6 @@
-//! When an environment counts as empty (design rule 9): the directory says nobody, every gateway has spoken and is at the
-//! flip's generation, and every server says nobody, in a hand-over neither. Whatever is unknown counts as occupied.
+//! When an environment counts as empty (invariant 9 of ARCHITECTURE.md): the directory says nobody, every gateway has
+//! spoken and is at the flip's generation, and every server says nobody, in a hand-over neither. Whatever is unknown
+//! counts as occupied.
 //!
 //! "Empty" is a permit: only this file makes it, and draining cannot end without one.
 
