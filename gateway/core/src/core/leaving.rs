@@ -144,6 +144,11 @@ impl Core {
             Then::End(ending) => self.finish_saying(key, &ending, cx),
             Then::Replace { search, .. } => {
                 self.rerouting.remove(&key);
+                let session = &mut self.sessions[key.index()];
+                if session.in_play {
+                    // A server that never took up the attach may hold it still, by no handle: it is dismissed by name.
+                    session.leftover = Some((seat.server, session.id));
+                }
                 self.resume_grace(key, cx);
                 self.seek(key, search, None, cx);
             }

@@ -163,12 +163,14 @@ impl Core {
     }
 
     /// Somebody whom an older table sent to where nobody new goes any more may still get there: a new session whose attach
-    /// is being taken back, or a hand-over from another environment. Once it is there its row says so, and that row is
+    /// is being taken back, or a hand-over from another environment; or nobody knows, because this gateway has just started
+    /// and the world servers have not said yet whom they hold. Once it is there its row says so, and that row is
     /// before the acknowledgement: whoever has both knows that nobody comes after.
     fn something_is_on_its_way(&mut self) -> bool {
         let sessions = &self.sessions;
         self.crossing.retain(|key| sessions.get(key.index()).is_some_and(|s| matches!(s.state, State::Moving(_))));
-        !self.rerouting.is_empty() || !self.crossing.is_empty()
+        let unknown = matches!(self.warm, Warm::Not { .. });
+        unknown || !self.rerouting.is_empty() || !self.crossing.is_empty()
     }
 
     /// Hand-overs to environments that accept no more, from others.
