@@ -77,12 +77,6 @@ fn a_thaw_after_the_commit_is_caught() {
 }
 
 #[test]
-fn a_lease_not_waited_for_is_caught() {
-    let sabotage = gateway_core::Sabotage { skip_lease: true, ..Default::default() };
-    caught(400, gateway(sabotage), "is live on");
-}
-
-#[test]
 fn a_skipped_drain_gate_is_caught() {
     let sabotage = fleet_core::model::Sabotage { skip_drain_gate: true, ..Default::default() };
     caught(400, manager(sabotage), "with players inside");
