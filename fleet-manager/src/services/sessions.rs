@@ -1,6 +1,6 @@
 //! `SessionService`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -128,8 +128,11 @@ impl SessionService for Api {
             let (rows, total) = self.manager.surroundings().sessions.list(&filter, None, usize::MAX);
             let answer = v1::NotifySessionsResponse { sessions: total };
             let record = Some(pending.answered(answer.encode_to_vec(), true, now()));
-            let told = Told { what: "session.notify", why: String::new(), after: request.text.clone() };
-            let audit = vec![told.audit(&pending, &filter.realm, &format!("{total} sessions"))];
+            let audit = heard(&rows, &filter.realm).into_iter().map(|(realm, count)| {
+                let told = Told { what: "session.notify", why: String::new(), after: request.text.clone() };
+                told.audit(&pending, realm, &format!("{count} sessions"))
+            });
+            let audit = audit.collect();
             store.commit(Commit { request: record, audit, ..Commit::default() }).await?;
             self.notify(&pending, &rows, &request.text);
             Ok(answer)
@@ -150,6 +153,19 @@ impl SessionService for Api {
         tokio::spawn(async move { api.follow_sessions(filter, out).await });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
+}
+
+/// How many sessions of each realm a notice reaches: each realm's audit tells its own. One that reaches nobody is of the
+/// realm that was asked for.
+fn heard<'a>(rows: &'a [Arc<v1::SessionRow>], asked: &'a str) -> BTreeMap<&'a str, u32> {
+    let mut realms = BTreeMap::new();
+    for row in rows {
+        *realms.entry(row.realm.as_str()).or_default() += 1;
+    }
+    if realms.is_empty() {
+        realms.insert(asked, 0);
+    }
+    realms
 }
 
 /// What is written down of a command.
@@ -340,5 +356,18 @@ fn note(filter: &v1::SessionFilter, shown: &mut BTreeSet<Vec<u8>>, event: &mut v
         event.sessions.push(v1::SessionRow::clone(row));
     } else if shown.remove(&row.session_id) {
         event.gone.push(SessionId::from_slice(&row.session_id).map(|id| id.to_string()).unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notice_is_told_to_each_realm_that_hears_it() {
+        let row = |realm: &str| Arc::new(v1::SessionRow { realm: realm.to_owned(), ..Default::default() });
+        let rows = [row("eu-1"), row("us-1"), row("eu-1")];
+        assert_eq!(heard(&rows, ""), BTreeMap::from([("eu-1", 2), ("us-1", 1)]));
+        assert_eq!(heard(&[], "eu-1"), BTreeMap::from([("eu-1", 0)]));
     }
 }
