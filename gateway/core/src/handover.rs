@@ -118,6 +118,8 @@ pub enum Event {
     SourceLost,
     /// The target's link broke.
     TargetLost,
+    /// The target would not be the home after all, and has forgotten the player.
+    ActivateRefused,
     /// The step took too long.
     Timeout,
     /// The session is to end.
@@ -163,6 +165,8 @@ pub enum End {
     SourceGone(Kept),
     /// The target's, whose link is down.
     TargetGone,
+    /// Nowhere: the target, whose it was, would not have it. It is restored elsewhere from its last save.
+    TargetRefused,
     /// Somewhere else by another gateway's word.
     Superseded,
 }
@@ -328,6 +332,10 @@ impl Handover {
             Event::Conflict => match self.step {
                 Step::Committing => self.superseded(),
                 Step::Freezing | Step::Preparing | Step::Ready | Step::Activating { .. } => stray(),
+            },
+            Event::ActivateRefused => match self.step {
+                Step::Activating { .. } => end(vec![Order::FreeTarget], End::TargetRefused),
+                Step::Freezing | Step::Preparing | Step::Ready | Step::Committing => stray(),
             },
             Event::Activated => match self.step {
                 Step::Activating { .. } => end(vec![], End::Arrived),

@@ -372,6 +372,28 @@ fn a_boundary_after_the_flip_is_a_hand_over_with_the_frames_in_order() {
 }
 
 #[test]
+fn a_target_that_refuses_after_the_commit_gives_the_player_to_another_home_at_once() {
+    let mut stage = Stage::new(10);
+    let (_, source) = stage.play(1, BLUE);
+    stage.accept(Some("green"), 10);
+    stage.next();
+    stage.world(BLUE, FromWorld::Transfer { handles: vec![source], to: shared("forest"), cause: Cause::Zone });
+    stage.told(BLUE);
+    stage.world(BLUE, FromWorld::Frozen { handle: source, epoch: Epoch(1), blob: blob() });
+    let (target, _) = stage.told(GREEN);
+    stage.world(GREEN, FromWorld::Prepared { handle: target });
+    assert_eq!(stage.told(GREEN), (target, ToWorld::Activate { epoch: Epoch(2) }));
+    stage.told(BLUE);
+    stage.world(GREEN, refused(target, Refusal::Game));
+    let attach = stage.out.iter().find_map(|action| match action {
+        Action::ToWorld { message: ToWorld::Attach { epoch, cause, .. }, .. } => Some((*epoch, *cause)),
+        _ => None,
+    });
+    assert_eq!(attach, Some((Epoch(3), Cause::Crash)), "{:?}", stage.out);
+    assert_eq!(stage.core.counters().handovers_restored, 1);
+}
+
+#[test]
 fn one_refusal_keeps_the_whole_group() {
     let mut stage = Stage::new(10);
     let handles = vec![stage.play(1, BLUE).1, stage.play(2, BLUE).1];

@@ -6,7 +6,7 @@ use super::servers::Role;
 use super::{Core, Cx};
 use crate::decide::{RoutePermit, still_good};
 use crate::directory::{DirectoryOp, DirectoryOutcome, Home};
-use crate::handover::Seat;
+use crate::handover::{Event, Seat};
 use crate::key::SessionKey;
 use crate::message::{Place, Refusal, RefusedReason, ToWorld};
 use crate::session::{Search, State, Then};
@@ -128,6 +128,10 @@ impl Core {
     ) {
         let Some(key) = self.session_at(seat) else { return };
         let session = &mut self.sessions[key.index()];
+        if matches!(&session.state, State::Moving(h) if h.target == seat) {
+            self.handover_event(key, Event::ActivateRefused, cx);
+            return;
+        }
         // A `Leave` may be on its way already: then its `Left` ends this.
         let State::Attaching { seat: here, permit, search } = &session.state else { return };
         if *here != seat {

@@ -339,6 +339,18 @@ impl Core {
                 self.tell_command(key, &h, CommandOutcome::Done, "the target was lost; restored from the save", cx);
                 self.lose(key, h.target.server, h.target_instance, Search::default(), cx);
             }
+            End::TargetRefused => {
+                self.counters.handovers_restored += 1;
+                self.take_home(key, &h, cx);
+                self.tell_command(key, &h, CommandOutcome::Done, "the target would not; restored from the save", cx);
+                let (server, instance) = (h.target.server, h.target_instance);
+                let session = &mut self.sessions[key.index()];
+                session.homeless.get_or_insert(cx.now.mono);
+                // Not avoided: what it would not do with the state at hand it may well do with the saved one.
+                session.state = State::Lost { server, instance, search: Search::default() };
+                // By its own word it has the player no more: there is no lease to wait for.
+                self.on_home_freed(key, cx);
+            }
             End::Superseded => {
                 self.tell_command(key, &h, CommandOutcome::UnknownSession, "it lives elsewhere", cx);
                 self.servers.close(h.source);

@@ -114,6 +114,7 @@ fn after_the_commit_the_target_is_the_home_whatever_happens() {
     check(ACTIVATING, Event::Timeout, &[Order::Activate], None);
     check(Step::Activating { again: true }, Event::Timeout, &[Order::HangUpTarget], None);
     check(ACTIVATING, Event::TargetLost, &[], Some(End::TargetGone));
+    check(ACTIVATING, Event::ActivateRefused, &[Order::FreeTarget], Some(End::TargetRefused));
     check(ACTIVATING, Event::SourceLost, &[], None);
 }
 
@@ -131,6 +132,7 @@ fn event() -> impl Strategy<Value = Event> {
         Just(Event::Activated),
         Just(Event::SourceLost),
         Just(Event::TargetLost),
+        Just(Event::ActivateRefused),
         Just(Event::Timeout),
         Just(Event::Cancel),
     ]
