@@ -221,7 +221,8 @@ impl Run {
         let books = self.world.books.open();
         let mut sums = (0, 0);
         for person in self.roster.absent() {
-            let Some(began_with) = person.memory.began_with else { continue };
+            // Who never heard from the world what it owns may still have been given something.
+            let began_with = person.memory.began_with.unwrap_or(0);
             let by_trades = books.wealth(person.character.as_str(), began_with);
             sums.0 += began_with;
             sums.1 += person.memory.wealth.filter(|_| person.memory.settled).unwrap_or(by_trades);
