@@ -86,6 +86,8 @@ impl From<tonic::Status> for Failure {
         let details = status.get_error_details();
         let reason = details.error_info().map(|info| info.reason.clone()).filter(|r| !r.is_empty());
         let message = match &reason {
+            // The sentence says it already.
+            Some(reason) if reason == "NOT_FOUND" => status.message().to_owned(),
             Some(reason) => format!("{} ({reason})", status.message()),
             None if status.message().is_empty() => format!("the manager answered {}", status.code()),
             None => status.message().to_owned(),
@@ -116,5 +118,44 @@ impl From<std::io::Error> for Failure {
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::new(Code::Failure, format!("{error:#}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_managers_answers_have_stable_exit_codes() {
+        for (status, code) in [
+            (tonic::Code::NotFound, 6),
+            (tonic::Code::AlreadyExists, 7),
+            (tonic::Code::Aborted, 7),
+            (tonic::Code::FailedPrecondition, 4),
+            (tonic::Code::InvalidArgument, 2),
+            (tonic::Code::DeadlineExceeded, 5),
+            (tonic::Code::PermissionDenied, 8),
+            (tonic::Code::Unauthenticated, 8),
+            (tonic::Code::Internal, 1),
+            (tonic::Code::Unavailable, 1),
+        ] {
+            assert_eq!(Failure::from(tonic::Status::new(status, "so")).code as u8, code, "{status:?}");
+        }
+        assert_eq!((Code::RolledBack as u8, Code::Interrupted as u8, Code::PipeClosed as u8), (9, 130, 141));
+    }
+
+    #[test]
+    fn a_refusal_says_its_reason_and_what_to_do() {
+        let metadata = std::collections::HashMap::from([("what_to_do".to_owned(), "wait".to_owned())]);
+        let details = tonic_types::ErrorDetails::with_error_info("ENV_BUSY", "tidegate", metadata);
+        let status = tonic::Status::with_error_details(tonic::Code::FailedPrecondition, "env-1 is busy", details);
+        assert_eq!(Failure::from(status).to_string(), "env-1 is busy (ENV_BUSY)\n  wait");
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_failure_of_its_own() {
+        let closed = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        assert_eq!(Failure::from(closed).code, Code::PipeClosed);
+        assert_eq!(Failure::from(std::io::Error::other("disk full")).code, Code::Failure);
     }
 }

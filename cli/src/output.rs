@@ -199,9 +199,22 @@ mod tests {
     }
 
     #[test]
-    fn a_table_has_no_trailing_blanks() {
-        let text = table(&["id", "phase"], [vec!["env-1".to_owned(), "ACTIVE".to_owned()]]);
-        assert!(text.lines().all(|line| line == line.trim_end()));
-        assert!(text.contains("ID") && text.contains("env-1"));
+    fn a_table_has_no_lines_and_no_blanks_at_its_edges() {
+        let rows = [["env-1", "active", ""], ["environment-2", "draining", "yes"]];
+        let text = table(&["id", "phase", "accepting"], rows.map(|row| row.map(str::to_owned).to_vec()));
+        insta::assert_snapshot!(text, @r"
+        ID             PHASE     ACCEPTING
+        env-1          active
+        environment-2  draining  yes
+        ");
+    }
+
+    #[test]
+    fn facts_leave_out_what_is_empty() {
+        let text = facts(&[("id", "a".to_owned()), ("reason", String::new()), ("phase", "ready".to_owned())]);
+        insta::assert_snapshot!(text, @r"
+        id      a
+        phase   ready
+        ");
     }
 }

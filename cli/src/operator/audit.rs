@@ -52,11 +52,23 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Watch { realm, after } => {
             let request = v1::WatchAuditRequest { after_sequence: after, realm: realm.clone() };
             let records = context.find(&[(Kind::Realm, &realm)], context.audit().watch_audit(request)).await?;
-            let show =
-                |record: v1::AuditRecord| context.printer.print_step("AuditRecord", &record, |r| cells(r).join("  "));
-            context.follow("everything", records, show).await
+            let show = |record: v1::AuditRecord| context.printer.print_step("AuditRecord", &record, line);
+            context.follow(records, show).await
         }
     }
+}
+
+/// One record on one line, for a feed.
+fn line(record: &v1::AuditRecord) -> String {
+    let (before, after) = (&record.before, &record.after);
+    let change = match (before.is_empty(), after.is_empty()) {
+        (true, _) => after.clone(),
+        (false, true) => format!("{before} -> (nothing)"),
+        (false, false) => format!("{before} -> {after}"),
+    };
+    let at = words::time(record.at_ms);
+    let why = if record.why.is_empty() { String::new() } else { format!("  ({})", record.why) };
+    format!("{:>5}  {at}  {:12} {:18} {:18} {change}{why}", record.sequence, record.who, record.what, record.subject)
 }
 
 fn cells(record: &v1::AuditRecord) -> Vec<String> {

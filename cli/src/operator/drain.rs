@@ -126,7 +126,12 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         }
         Command::Get { environment } => {
             let request = v1::GetDrainRequest { environment_id: environment.clone() };
-            let drain = context.find(&[(Kind::Drain, &environment)], context.drains().get_drain(request)).await?;
+            let drain = context
+                .find(
+                    &[(Kind::Drain, &environment), (Kind::Environment, &environment)],
+                    context.drains().get_drain(request),
+                )
+                .await?;
             context.printer.print("Drain", &drain, show)
         }
         Command::List { realm } => {
@@ -162,7 +167,12 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
                 deadline_ms: words::ms(within),
                 ignore_extensions,
             };
-            let drain = context.find(&[(Kind::Drain, &environment)], context.drains().force_drain(request)).await?;
+            let drain = context
+                .find(
+                    &[(Kind::Drain, &environment), (Kind::Environment, &environment)],
+                    context.drains().force_drain(request),
+                )
+                .await?;
             context.printer.print("Drain", &drain, show)
         }
     }
@@ -171,7 +181,9 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
 /// Follows a drain: a bar on a terminal, one line a change otherwise. Ends when the drain does.
 async fn watch(context: &Context, environment: String) -> Result<(), Failure> {
     let request = v1::WatchDrainRequest { environment_id: environment.clone() };
-    let mut drains = context.find(&[(Kind::Drain, &environment)], context.drains().watch_drain(request)).await?;
+    let mut drains = context
+        .find(&[(Kind::Drain, &environment), (Kind::Environment, &environment)], context.drains().watch_drain(request))
+        .await?;
     let bar = (context.printer.format() == Format::Table && std::io::stderr().is_terminal()).then(|| {
         ProgressBar::new(0).with_style(
             ProgressStyle::with_template("{prefix} [{wide_bar}] {pos}/{len} gone  {msg}")
@@ -214,7 +226,12 @@ async fn watch(context: &Context, environment: String) -> Result<(), Failure> {
 async fn explain(context: &Context, environment: String) -> Result<(), Failure> {
     let answer = pages::all(async |page| {
         let request = v1::ExplainDrainRequest { environment_id: environment.clone(), page };
-        context.find(&[(Kind::Drain, &environment)], context.drains().explain_drain(request)).await
+        context
+            .find(
+                &[(Kind::Drain, &environment), (Kind::Environment, &environment)],
+                context.drains().explain_drain(request),
+            )
+            .await
     })
     .await?;
     context.printer.print("ExplainDrainResponse", &answer, |answer| {

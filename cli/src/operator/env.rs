@@ -274,7 +274,7 @@ async fn watch(context: &Context, realm: String) -> Result<(), Failure> {
     let request = v1::WatchEnvironmentsRequest { realm: realm.clone() };
     let events = context.find(&[(Kind::Realm, &realm)], context.environments().watch_environments(request)).await?;
     context
-        .follow("everything", events, |event: v1::EnvironmentEvent| {
+        .follow(events, |event: v1::EnvironmentEvent| {
             context.printer.print_step("EnvironmentEvent", &event, |event| rows(&event.environments))
         })
         .await

@@ -46,17 +46,21 @@ pub(crate) async fn call<T>(
 
 /// Adds to a failure what was probably meant. When the manager cannot be asked, the failure says enough.
 async fn suggest(context: &Context, ids: &[(Kind, &str)], failure: Failure) -> Failure {
+    let mut list = None;
     for (kind, typed) in ids.iter().filter(|(_, typed)| !typed.is_empty()) {
         let Ok(known) = known(context, *kind).await else { continue };
         if known.iter().any(|id| id == typed) {
             continue;
         }
-        return failure.hint(match tidegate_config::did_you_mean(typed, known.iter().map(String::as_str)) {
-            Some(word) => format!("did you mean \"{word}\"?"),
-            None => format!("`{}` says what there is", kind.list()),
-        });
+        if let Some(word) = tidegate_config::did_you_mean(typed, known.iter().map(String::as_str)) {
+            return failure.hint(format!("did you mean \"{word}\"?"));
+        }
+        list.get_or_insert(kind.list());
     }
-    failure
+    match list {
+        Some(list) => failure.hint(format!("`{list}` says what there is")),
+        None => failure,
+    }
 }
 
 /// The ids of one kind: one page of them, which is more than a person can mean.

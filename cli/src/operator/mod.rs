@@ -130,7 +130,7 @@ impl Context {
             None => wait.await,
             Some(limit) => tokio::time::timeout(limit, wait).await.unwrap_or_else(|_| {
                 let limit = crate::words::span(crate::words::ms(limit));
-                Err(Failure::new(Code::TimedOut, format!("{what} goes on; no longer waited for after {limit}")))
+                Err(Failure::new(Code::TimedOut, format!("stopped waiting after {limit}; {what} goes on")))
             }),
         }
     }
@@ -138,7 +138,6 @@ impl Context {
     /// Shows what a watch sends, until `--timeout` or for ever.
     pub(crate) async fn follow<T>(
         &self,
-        what: &str,
         mut stream: tonic::Streaming<T>,
         mut show: impl FnMut(T) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
@@ -146,9 +145,9 @@ impl Context {
             while let Some(message) = next(&mut stream).await? {
                 show(message)?;
             }
-            Err(ended(what))
+            Err(ended("what was watched"))
         };
-        self.within(what, wait).await
+        self.within("what was watched", wait).await
     }
 }
 

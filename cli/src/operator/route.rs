@@ -154,7 +154,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
                     )
                 })
             };
-            context.follow("the realm", tables, show).await
+            context.follow(tables, show).await
         }
         Command::Gateways => {
             let list = context.call(context.routes().list_gateways(v1::ListGatewaysRequest {})).await?;

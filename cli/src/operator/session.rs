@@ -154,7 +154,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
                     lines.join("\n")
                 })
             };
-            context.follow("everything", events, show).await
+            context.follow(events, show).await
         }
     }
 }
