@@ -27,7 +27,8 @@ fn the_pure_crates_have_no_io_in_their_manifests() {
     for folder in ["proto/types", "gateway/core", "fleet-manager/core"] {
         let manifest = read(&format!("{folder}/Cargo.toml"));
         for crate_name in ["tokio", "tonic", "quinn", "redis", "rusqlite", "hyper", "reqwest"] {
-            let used = manifest.lines().any(|l| l.starts_with(crate_name) && !l.starts_with(&format!("{crate_name}-types")));
+            let used =
+                manifest.lines().any(|l| l.starts_with(crate_name) && !l.starts_with(&format!("{crate_name}-types")));
             assert!(!used, "{folder} uses {crate_name}");
         }
     }

@@ -24,7 +24,9 @@ fn the_demo_keeps_every_rule_and_says_so_in_json() {
         assert_eq!(report[zero], 0, "{zero}: {report}");
     }
     assert_eq!(report["gold_before"], report["gold_after"], "{report}");
-    for positive in ["players", "sessions_started", "sessions_at_flip", "flip_confirm_ms", "frames_sent", "drain_s", "gold_before"] {
+    for positive in
+        ["players", "sessions_started", "sessions_at_flip", "flip_confirm_ms", "frames_sent", "drain_s", "gold_before"]
+    {
         assert!(report[positive].as_f64().is_some_and(|n| n > 0.0), "{positive}: {report}");
     }
     let left = report["left_blue_by"].as_object().unwrap();
@@ -38,7 +40,16 @@ fn the_demo_keeps_every_rule_and_says_so_in_json() {
     let steps: Vec<&str> =
         report["rollout"]["steps"].as_array().unwrap().iter().filter_map(|s| s["name"].as_str()).collect();
     let names = [
-        "preflight", "stage", "verify", "flip", "drain", "verify_stable", "relabel", "snapshot", "clone", "stage_next",
+        "preflight",
+        "stage",
+        "verify",
+        "flip",
+        "drain",
+        "verify_stable",
+        "relabel",
+        "snapshot",
+        "clone",
+        "stage_next",
     ];
     assert_eq!(steps, names);
     let labels: Vec<(&str, &str)> = report["environments"]

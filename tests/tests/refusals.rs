@@ -94,7 +94,8 @@ fn bad_configuration_is_one_line_with_the_key_and_the_file_before_anything_start
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("bad.toml");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken_line = format!("listen = \"{}\"\ndata_dir = {:?}\n", taken.local_addr().unwrap(), folder.path().join("d"));
+    let taken_line =
+        format!("listen = \"{}\"\ndata_dir = {:?}\n", taken.local_addr().unwrap(), folder.path().join("d"));
     for (process, content, word) in [
         ("fleet-manager", "lisen = \"127.0.0.1:0\"\n", "lisen"),
         ("fleet-manager", "listen = \"nowhere\"\n", "listen"),
