@@ -42,11 +42,14 @@ impl Manager {
         let mut command =
             tidegate(&["fleet-manager", "--listen", anywhere, "--metrics-listen", anywhere, "--data-dir"]);
         let child = command.arg(&data).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // Owned at once: a start that fails must not leave the process behind.
+        let mut manager = Self { child, url: String::new(), _folder: folder };
         let until = Instant::now() + PATIENCE;
         loop {
             let address = std::fs::read_to_string(data.join("manager.addr")).unwrap_or_default();
             if !address.trim().is_empty() {
-                return Self { child, url: format!("http://{}", address.trim()), _folder: folder };
+                manager.url = format!("http://{}", address.trim());
+                return manager;
             }
             assert!(Instant::now() < until, "the manager did not start");
             std::thread::sleep(Duration::from_millis(20));
