@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Real are [`fleet_core::Realm`] and [`gateway_core::Core`]; around them are the models of their own crates, joined here by
-//! a virtual network and one virtual clock. [`rules::Rules`] knows only what players and processes see and what the operator
+//! a virtual network and one virtual clock. `rules::Rules` knows only what players and processes see and what the operator
 //! said, and compares. One seed is one history: [`play`] gives the same for the same seed, always.
 
 mod deeds;

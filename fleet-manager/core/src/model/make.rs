@@ -80,7 +80,7 @@ pub fn policy(deadline: Duration) -> Policy {
     }
 }
 
-/// A rollout "r<n>" of `build` to "green-<n>", with a short drain and a short watch.
+/// A rollout `r<n>` of `build` to `green-<n>`, with a short drain and a short watch.
 #[must_use]
 pub fn green_start(n: u32, build: BuildInfo) -> StartRollout {
     StartRollout {
