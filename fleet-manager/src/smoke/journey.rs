@@ -41,9 +41,11 @@ struct State {
 
 impl Journey {
     pub(super) fn new(environment: &EnvironmentId, peers: BTreeMap<ServerId, Peer>) -> Self {
-        let name = format!("probe:{environment}");
+        let session = Uuid::new_v4();
+        // Somebody new each time: a manager that died in the middle of a test may have left an earlier probe in a seat.
+        let name = format!("probe:{environment}:{}", &session.simple().to_string()[..8]);
         let identity = v1::SessionIdentity {
-            session_id: Uuid::new_v4().as_bytes().to_vec(),
+            session_id: session.as_bytes().to_vec(),
             player: name.clone(),
             character: name,
             party: String::new(),

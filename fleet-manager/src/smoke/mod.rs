@@ -2,7 +2,7 @@
 //! environment's own addresses, exactly as a gateway would bring one: log in, change zone by a hand-over, have its state
 //! carried to another server and back, leave.
 //!
-//! The probe (`probe:<environment>`) owns nothing, so nothing is created or lost by it. Each check is one line; those that
+//! The probe (`probe:<environment>:<run>`) owns nothing, so nothing is created or lost by it. Each check is one line; those that
 //! could not be tried because an earlier one failed say so.
 
 mod journey;

@@ -65,7 +65,7 @@ fn answer(
     match message {
         to::Message::Attach(attach) => {
             let identity = attach.identity.unwrap();
-            assert_eq!((identity.player.as_str(), identity.character.as_str()), ("probe:e2", "probe:e2"));
+            assert!(identity.player.starts_with("probe:e2:") && identity.player == identity.character, "{identity:?}");
             let (handle, epoch) = (attach.handle, attach.epoch);
             let refuse = |reason: v1::RefusalReason, highest_epoch, place| {
                 let refused =

@@ -42,6 +42,27 @@ async fn a_player_comes_plays_and_leaves() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_smoke_test_that_dies_leaves_nobody_behind() {
+    let mut bench = Bench::new().await;
+    let (host, mut manager) = bench.serving("s-1").await;
+    let mut smoke = bench.gateway_named("manager", &host, LEASE).await;
+    smoke.roster().await;
+    smoke.attached(1, &player(1), 1).await;
+    smoke.attached(2, &player(2), 1).await;
+    smoke.frozen(2, 1).await;
+    smoke.prepare(3, &player(3), 1, &nothing());
+    assert_eq!(smoke.control().await, to_gateway::Message::Prepared(v1::Prepared { handle: 3 }));
+    manager.status("three probes", |status| status.players == 3).await;
+    smoke.sender.close(CloseCode::Internal, "test");
+    manager.status("nobody", |status| status.players == 0).await;
+}
+
+/// An empty state with its true digest.
+fn nothing() -> v1::Frozen {
+    v1::Frozen { handle: 0, epoch: 0, state: Bytes::new(), format: 1, digest: blake3::hash(b"").as_bytes().to_vec() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hand_over_carries_state_and_frames_to_the_other_host() {
     let mut bench = Bench::new().await;
     let (source, _keep_a) = bench.serving("s-a").await;

@@ -222,6 +222,18 @@ impl Seats {
         }
     }
 
+    /// As [`Seats::link_down`], of a link whose players nobody will ever take up again: they leave.
+    pub(crate) fn link_abandoned(&mut self, link: LinkKey, out: &mut Vec<Step>) {
+        let handles = self.links.get(&link).map_or(0, |state| state.handles.len());
+        for handle in 0..handles {
+            let at = (link, u32::try_from(handle).unwrap_or(u32::MAX));
+            if self.seat_at(at).is_some() {
+                self.leave(at, LeaveReason::GraceOver, out);
+            }
+        }
+        self.link_down(link, out);
+    }
+
     /// The lease of a link is over, or valid again.
     pub(crate) fn lease(&mut self, link: LinkKey, lapsed: bool, out: &mut Vec<Step>) {
         let Some(state) = self.links.get_mut(&link) else { return };

@@ -375,9 +375,13 @@ impl Bench {
     }
 
     pub async fn gateway(&self, to: &Running, lease_ms: u32) -> Gateway {
-        let (ca, cert, key) = self.issue(Role::Gateway, "gw");
+        self.gateway_named("gw", to, lease_ms).await
+    }
+
+    pub async fn gateway_named(&self, name: &str, to: &Running, lease_ms: u32) -> Gateway {
+        let (ca, cert, key) = self.issue(Role::Gateway, name);
         let dialer = Dialer::new(&Identity::load(&ca, &cert, &key).unwrap()).unwrap();
-        let hello = LinkHello { gateway_id: "gw".into(), realm: "eu-1".into(), lease_ms, ..LinkHello::default() };
+        let hello = LinkHello { gateway_id: name.into(), realm: "eu-1".into(), lease_ms, ..LinkHello::default() };
         let (link, answer) = dialer.connect(to.link, &Role::World.tls_name(&to.server), hello).await.unwrap();
         assert_eq!(answer.server_id, to.server);
         let answering = Arc::new(AtomicBool::new(true));
