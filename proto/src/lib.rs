@@ -69,4 +69,6 @@ pub enum CloseCode {
     TooManyStreams = 9,
     /// A fault of the server's own.
     Internal = 10,
+    /// The client sends so much more than it may, for so long, that its packets are not worth reading.
+    TooFast = 11,
 }

@@ -217,6 +217,7 @@ fn the_close_codes_are_the_codes() {
         CloseCode::Shutdown,
         CloseCode::TooManyStreams,
         CloseCode::Internal,
+        CloseCode::TooFast,
     ];
     let on_page: Vec<(String, String)> =
         rows("### 1.5 Close codes").iter().map(|cells| (cells[0].to_owned(), cells[1].to_owned())).collect();
