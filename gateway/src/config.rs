@@ -1,10 +1,11 @@
 //! What a gateway can be told, from a TOML file, environment variables (`TIDEGATE_GATEWAY_…`) and flags.
 //! `tidegate config explain gateway` prints what stands here.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tidegate_config::{Problem, Settings, settings};
 use tidegate_types::GatewayId;
@@ -52,15 +53,49 @@ settings! {
 
 settings! {
     /// What clients may take of a gateway. quinn's own defaults suit a trusted peer; these suit an open port.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct Limits {
-        /// Most connections at once. Default 50,000, at about 40 KiB each when they talk.
+        /// Most connections at once. Default 50,000, at about 40 KiB each when they talk and up to 32 KiB that wait for
+        /// an acknowledgement.
         pub connections: u32 = 50_000,
         /// Most connections that have not finished their handshake. Default 4,096: about one second of handshakes on
         /// one core, so whoever waits longer would have given up anyway. Above half of it, addresses must prove
         /// themselves first (Retry).
         pub pending_handshakes: u32 = 4_096,
+        /// First packets of handshakes, and other long headers of strangers, that are looked at in a second. Default
+        /// 10,000: each costs some ten microseconds even to refuse, so that a flood takes a tenth of a core. The others
+        /// are dropped; QUIC sends again after a second. Those who have our answer to a Retry or are within a handshake
+        /// have four times as many apart.
+        pub initials_per_s: u32 = 10_000,
+        /// Handshakes begun in a second for addresses that have not proven themselves. Default 250, as many at once:
+        /// at half a millisecond each, an eighth of a core is all that forged addresses can take. Above it, addresses
+        /// must prove themselves first (Retry), which costs an honest client one round trip.
+        pub unproven_logins_per_s: u32 = 250,
+        /// Handshakes begun in a second for proven addresses, all together. Default 1,000: half a core. Above it they
+        /// get no answer, and QUIC asks again after a second.
+        pub logins_per_s: u32 = 1_000,
+        /// How many of them may come at once. Default 4,000: when another gateway dies, its players come all together,
+        /// and are worth some seconds of slower packets.
+        pub logins_burst: u32 = 4_000,
+        /// Handshakes begun in a second for one prefix. Default 20. Above it the prefix must prove itself (Retry), and is
+        /// then refused.
+        pub prefix_logins_per_s: u32 = 20,
+        /// How many of them may come at once. Default 200: players behind one address (a campus, a provider's NAT) come
+        /// back together after a fault.
+        pub prefix_logins_burst: u32 = 200,
+        /// Leading bits of an IPv4 address that count as one prefix. Default 32: an address is what one subscriber, or
+        /// one provider's NAT, has.
+        pub ipv4_prefix_bits: u8 = 32,
+        /// Leading bits of an IPv6 address that count as one prefix. Default 56: what providers give one subscriber;
+        /// single addresses cost nothing there.
+        pub ipv6_prefix_bits: u8 = 56,
+        /// Most prefixes whose handshakes are counted at once, proven and unproven ones apart. Default 65,536, some 8 MiB
+        /// together. When full, unproven addresses must prove themselves, and proven ones have only the common rate.
+        pub tracked_prefixes: u32 = 65_536,
+        /// Prefixes without a rate of their own, for example a proxy's in front ("10.1.0.0/16"). Default loopback:
+        /// whoever is on this machine needs no open port, and simulated players all come from there.
+        pub exempt_prefixes: Vec<IpNet> = loopback(),
         /// How long a handshake may take, in milliseconds. Default 2,000: several round trips across the world.
         pub handshake_ms: u64 = 2_000,
         /// How long a connected client may take to say `Hello`, in milliseconds. Default 2,000.
@@ -71,24 +106,58 @@ settings! {
         /// Most unsent bytes a client may have waiting before it is closed as too slow. Default 1 MiB: minutes of a
         /// game's events.
         pub backlog_bytes: u32 = 1024 * 1024,
+        /// Most bytes that all connections' buffers may hold together: output that waits, half-read frames, unsent
+        /// datagrams, and windows above the smallest. Default 1 GiB: a thousand clients that do not read at all. At it
+        /// nobody new is let in; above it whoever holds most is closed as too slow.
+        pub memory_bytes: u64 = 1024 * 1024 * 1024,
+        /// QUIC receive window of a connection before `Welcome`, in bytes. Default 8 KiB: several times a `Hello` with
+        /// its ticket, and all that a stranger can make the gateway hold.
+        pub login_window_bytes: u32 = 8 * 1024,
         /// QUIC receive window of the session stream, in bytes. Default 64 KiB: the most one client can make the
         /// gateway hold per stream while its reading is paused, and ample at game rates.
         pub stream_window_bytes: u32 = 64 * 1024,
-        /// QUIC receive window of a connection, in bytes. Default 128 KiB.
+        /// QUIC receive window of a connection after `Welcome`, in bytes. Default 128 KiB.
         pub connection_window_bytes: u32 = 128 * 1024,
-        /// Most bytes sent and not acknowledged, a connection. Default 256 KiB: 10 Mbit/s at 200 ms.
+        /// Most bytes sent and not acknowledged, a connection. Default 256 KiB: 10 Mbit/s at 200 ms. Connections begin
+        /// with 32 KiB and have more only while they need it.
         pub send_window_bytes: u32 = 256 * 1024,
         /// Buffer for unreliable data, each way, a connection, in bytes. Default 64 KiB: half a second of it at most;
         /// older positions are worthless.
         pub datagram_buffer_bytes: u32 = 64 * 1024,
         /// Most frames taken from one client before others have their turn. Default 64.
         pub frames_per_turn: u32 = 64,
+        /// Frames taken from one client in a second. Default 200: ten times what a lively game sends. Above it they are
+        /// read later, and QUIC's flow control slows the client down; nothing is lost.
+        pub frames_per_s: u32 = 200,
+        /// Bytes of frames taken from one client in a second. Default 64 KiB.
+        pub frame_bytes_per_s: u32 = 64 * 1024,
+        /// Unreliable messages taken from one client in a second. Default 120: twice the fastest games' 60. Above it they
+        /// are dropped, as a network would.
+        pub datagrams_per_s: u32 = 120,
+        /// Bytes of unreliable messages taken from one client in a second. Default 96 KiB: 60 full packets and more.
+        pub datagram_bytes_per_s: u32 = 96 * 1024,
+        /// UDP packets taken from one client in a second. Default 1,000: all of the above, each in a packet of its own,
+        /// and acknowledgements. Above it they are dropped before they are decrypted, which is what makes them dear.
+        pub packets_per_s: u32 = 1_000,
+        /// How much of the five rates above may come at once, in milliseconds. Default 2,000: a mobile network holds
+        /// everything back for that long now and then, and what a client sends again after a resume (256 frames,
+        /// 64 KiB) fits in.
+        pub burst_ms: u32 = 2_000,
+        /// So many packets dropped for their rate close the connection (they are forgotten at the rate `packets_per_s`, so
+        /// that twice the rate never does). Default 10,000: at a hundred times the rate a tenth of a second, at five
+        /// times three seconds.
+        pub flood_packets: u32 = 10_000,
         /// Most used login tickets remembered (each until it expires). Default 1,000,000; when full, logins wait rather
         /// than a ticket being forgotten.
         pub used_tickets: u32 = 1_000_000,
         /// Most realms served. Default 64.
         pub realms: u32 = 64,
     }
+}
+
+/// Addresses of this machine's own.
+fn loopback() -> Vec<IpNet> {
+    vec![IpNet::new_assert([127, 0, 0, 0].into(), 8), IpNet::from(IpAddr::from(Ipv6Addr::LOCALHOST))]
 }
 
 impl Settings for Config {
@@ -102,16 +171,37 @@ impl Settings for Config {
             ("step_timeout_ms", self.step_timeout_ms, 100, 60_000),
             ("limits.connections", limits.connections.into(), 1, 1_000_000),
             ("limits.pending_handshakes", limits.pending_handshakes.into(), 2, 65_536),
+            ("limits.initials_per_s", limits.initials_per_s.into(), 10, 1_000_000),
+            ("limits.unproven_logins_per_s", limits.unproven_logins_per_s.into(), 1, 100_000),
+            ("limits.logins_per_s", limits.logins_per_s.into(), 1, 100_000),
+            ("limits.logins_burst", limits.logins_burst.into(), 1, 1_000_000),
+            ("limits.prefix_logins_per_s", limits.prefix_logins_per_s.into(), 1, 100_000),
+            ("limits.prefix_logins_burst", limits.prefix_logins_burst.into(), 1, 1_000_000),
+            // Wider ones would make whole countries one client.
+            ("limits.ipv4_prefix_bits", limits.ipv4_prefix_bits.into(), 16, 32),
+            ("limits.ipv6_prefix_bits", limits.ipv6_prefix_bits.into(), 32, 128),
+            ("limits.tracked_prefixes", limits.tracked_prefixes.into(), 16, 10_000_000),
             ("limits.handshake_ms", limits.handshake_ms, 100, 60_000),
             ("limits.hello_ms", limits.hello_ms, 100, 60_000),
             ("limits.idle_ms", limits.idle_ms.into(), 1_000, 600_000),
             ("limits.backlog_bytes", limits.backlog_bytes.into(), 64 * 1024, 64 * 1024 * 1024),
+            ("limits.memory_bytes", limits.memory_bytes, 1024 * 1024, 1024 * 1024 * 1024 * 1024),
+            ("limits.login_window_bytes", limits.login_window_bytes.into(), 2 * 1024, 1024 * 1024),
             // A frame of 16 KiB must fit with room to spare.
             ("limits.stream_window_bytes", limits.stream_window_bytes.into(), 32 * 1024, 16 * 1024 * 1024),
             ("limits.connection_window_bytes", limits.connection_window_bytes.into(), 32 * 1024, 64 * 1024 * 1024),
             ("limits.send_window_bytes", limits.send_window_bytes.into(), 32 * 1024, 64 * 1024 * 1024),
             ("limits.datagram_buffer_bytes", limits.datagram_buffer_bytes.into(), 2 * 1024, 16 * 1024 * 1024),
             ("limits.frames_per_turn", limits.frames_per_turn.into(), 1, 100_000),
+            ("limits.frames_per_s", limits.frames_per_s.into(), 1, 1_000_000),
+            // The longest of each must be affordable within a burst.
+            ("limits.frame_bytes_per_s", limits.frame_bytes_per_s.into(), 4 * 1024, 1024 * 1024 * 1024),
+            ("limits.datagrams_per_s", limits.datagrams_per_s.into(), 2, 1_000_000),
+            ("limits.datagram_bytes_per_s", limits.datagram_bytes_per_s.into(), 4 * 1024, 1024 * 1024 * 1024),
+            // A handshake, and the acknowledgements of a busy world.
+            ("limits.packets_per_s", limits.packets_per_s.into(), 50, 10_000_000),
+            ("limits.burst_ms", limits.burst_ms.into(), 500, 60_000),
+            ("limits.flood_packets", limits.flood_packets.into(), 100, 100_000_000),
             ("limits.used_tickets", limits.used_tickets.into(), 1_000, 100_000_000),
             ("limits.realms", limits.realms.into(), 1, 1_000),
         ] {
@@ -154,6 +244,36 @@ mod tests {
         assert_eq!(load("").unwrap(), Config::default());
     }
 
+    /// Every number of the limits, below its least and above its most, is refused by its name.
+    #[test]
+    fn every_limit_has_its_bounds() {
+        let all = toml::Table::try_from(Limits::default()).unwrap();
+        let mut bounded = 0;
+        for (key, _) in all.iter().filter(|(_, value)| value.is_integer()) {
+            for value in [0, i64::MAX] {
+                let text = format!("[limits]\n{key} = {value}");
+                let line = load(&text).expect_err(&text).to_string();
+                assert!(line.starts_with("gateway.toml: ") && line.contains(key), "{text:?} -> {line}");
+            }
+            bounded += 1;
+        }
+        assert!(bounded > 25, "{bounded} limits");
+    }
+
+    #[test]
+    fn prefixes_are_read_from_a_file_and_from_a_variable() {
+        let config = load("[limits]\nexempt_prefixes = [\"10.0.0.0/8\", \"2001:db8::/32\"]").unwrap();
+        assert_eq!(config.limits.exempt_prefixes, ["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()]);
+        let variable = |text: &str| {
+            let variables = [("TIDEGATE_GATEWAY_LIMITS__EXEMPT_PREFIXES".into(), text.into())];
+            Layers::new().variables(variables).load::<Config>()
+        };
+        assert_eq!(variable("10.0.0.0/8, ::1/128").unwrap().config.limits.exempt_prefixes.len(), 2);
+        assert!(variable("[]").unwrap().config.limits.exempt_prefixes.is_empty());
+        let line = variable("10.0.0.0/64").expect_err("refused").to_string();
+        assert!(line.contains("limits.exempt_prefixes"), "{line}");
+    }
+
     #[test]
     fn every_refusal_is_one_line_with_file_and_key() {
         for (text, word) in [
@@ -165,6 +285,8 @@ mod tests {
             ("data_dir = \"\"", "data_dir"),
             ("[limits]\nconnections = 0", "limits.connections"),
             ("[limits]\nspeed = 0", "speed"),
+            ("[limits]\nexempt_prefixes = [\"everybody\"]", "exempt_prefixes"),
+            ("[limits]\nexempt_prefixes = \"10.0.0.0/8\"", "exempt_prefixes"),
             ("listen = ", "listen"),
         ] {
             let line = load(text).expect_err("refused").to_string();

@@ -32,6 +32,11 @@ const COUNTERS: &[(&str, &str)] = &[
     ("tidegate_gateway_transmits_total", "sends to the system, each of one or several packets"),
     ("tidegate_gateway_bytes_sent_total", "bytes of UDP packets sent"),
     ("tidegate_gateway_datagrams_dropped_total", "unreliable messages that a connection could not take"),
+    (
+        "tidegate_gateway_over_rate_total",
+        "what clients brought beyond their rate, by kind: dropped, refused or read later",
+    ),
+    ("tidegate_gateway_connections_shed_total", "connections closed because all buffers together held too much"),
     ("tidegate_gateway_tickets_reused_total", "login tickets refused because they were used before"),
     ("tidegate_gateway_reports_dropped_total", "reports to the manager lost in an overflow"),
     ("tidegate_gateway_passes_total", "passes of the serving loop"),
@@ -59,12 +64,14 @@ const COUNTERS: &[(&str, &str)] = &[
 
 const GAUGES: &[(&str, &str)] = &[
     ("tidegate_gateway_connections", "QUIC connections, in any phase"),
+    ("tidegate_gateway_buffered_bytes", "bytes in all connections' buffers, which limits.memory_bytes bounds"),
+    ("tidegate_gateway_tracked_prefixes", "address prefixes whose handshakes are counted"),
     ("tidegate_gateway_sessions", "sessions by state"),
     ("tidegate_gateway_links", "open links to world servers"),
 ];
 
 /// Words for the close codes, in the order of their numbers.
-const CODES: [(&str, CloseCode); 11] = [
+const CODES: [(&str, CloseCode); 12] = [
     ("done", CloseCode::Done),
     ("bad_frame", CloseCode::BadFrame),
     ("frame_too_long", CloseCode::FrameTooLong),
@@ -76,6 +83,7 @@ const CODES: [(&str, CloseCode); 11] = [
     ("shutdown", CloseCode::Shutdown),
     ("too_many_streams", CloseCode::TooManyStreams),
     ("internal", CloseCode::Internal),
+    ("too_fast", CloseCode::TooFast),
 ];
 
 /// Serves `/metrics` until `shutdown`.
@@ -126,6 +134,7 @@ fn record_edge(figures: &Figures) {
         ("tidegate_gateway_transmits_total", edge.transmits),
         ("tidegate_gateway_bytes_sent_total", edge.bytes_out),
         ("tidegate_gateway_datagrams_dropped_total", edge.datagrams_dropped),
+        ("tidegate_gateway_connections_shed_total", edge.shed),
         ("tidegate_gateway_tickets_reused_total", figures.used_tickets_refused),
         ("tidegate_gateway_reports_dropped_total", figures.reports_dropped),
         ("tidegate_gateway_passes_total", figures.passes),
@@ -135,7 +144,19 @@ fn record_edge(figures: &Figures) {
     for (word, code) in CODES {
         counter!("tidegate_gateway_connections_closed_total", "code" => word).absolute(edge.closed[code as usize]);
     }
+    for (kind, value) in [
+        ("initials", edge.initials_over_rate),
+        ("prefix", edge.prefix_refused),
+        ("packets", edge.packets_over_rate),
+        ("datagrams", edge.datagrams_over_rate),
+        ("early_datagrams", edge.datagrams_before_welcome),
+        ("frames", edge.frames_over_rate),
+    ] {
+        counter!("tidegate_gateway_over_rate_total", "kind" => kind).absolute(value);
+    }
     gauge!("tidegate_gateway_connections").set(figures.connections);
+    gauge!("tidegate_gateway_buffered_bytes").set(edge.buffered as f64);
+    gauge!("tidegate_gateway_tracked_prefixes").set(edge.tracked_prefixes as f64);
     gauge!("tidegate_gateway_links").set(figures.links.len() as f64);
 }
 
@@ -241,7 +262,7 @@ mod tests {
         ] {
             assert!(page.lines().any(|l| l == line), "{line} is missing in {page}");
         }
-        let keys = ["realm", "event", "reason", "direction", "state", "code"];
+        let keys = ["realm", "event", "reason", "direction", "state", "code", "kind"];
         for label in page.lines().filter_map(|l| l.split_once('{')?.1.split_once('}')).flat_map(|(l, _)| l.split(',')) {
             assert!(keys.contains(&label.split('=').next().unwrap()), "{label} is a new label: is it an id?");
         }

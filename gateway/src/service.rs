@@ -100,8 +100,8 @@ impl Service {
         let inside = runtime.get().enter();
         let server = edge::server_config(tls, &config.limits)
             .map_err(|e| start("pki_dir", &config.pki_dir, &format!("{e:#}")))?;
-        let edge = Edge::new(socket, edge::endpoint_config(cids), server, config.limits)
-            .map_err(|e| bind("listen", config.listen, &e))?;
+        let edge =
+            Edge::new(socket, cids, server, config.limits.clone()).map_err(|e| bind("listen", config.listen, &e))?;
         let player_addr = edge.local_addr().map_err(|e| bind("listen", config.listen, &e))?;
         let dialer = Dialer::new(&identity).map_err(|e| start("pki_dir", &config.pki_dir, &chain(&e)))?;
         let loaded = load_tables(&tables).map_err(|e| start("data_dir", &data.join("tables"), &e))?;

@@ -24,6 +24,17 @@ pub(crate) enum ClientFrame {
     Goodbye,
 }
 
+impl ClientFrame {
+    /// Bytes that count against the client's rate.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Game(body) => body.len(),
+            // Small, or only once.
+            Self::Hello(_) | Self::Ack(_) | Self::Goodbye => 0,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     ExpectingHello,
@@ -47,6 +58,11 @@ impl FrameReader {
     /// until that is empty, which bounds the buffer.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Bytes of memory that a half-read frame takes.
+    pub(crate) fn capacity(&self) -> usize {
+        self.buffer.capacity()
     }
 
     /// True when a frame has begun and not ended.

@@ -13,12 +13,17 @@ use quinn_proto::{
 };
 use tidegate_proto::CloseCode;
 
+use super::memory::LEAST_SEND_WINDOW;
+use super::rate::Allowance;
+use crate::Limits;
 use crate::session_stream::{ClientFrame, FrameReader};
 
 /// Largest piece taken off the stream at a time, in bytes: one frame of the longest kind.
 const PIECE: usize = 16 * 1024;
 /// An output buffer larger than this is given back when it is empty, in bytes: bursts are rare, connections many.
 const KEEP_OUTPUT: usize = 4 * 1024;
+/// Writes in a row without a wait after which a larger send window is given back.
+const EASY_WRITES: u8 = 64;
 
 /// Where a connection is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +66,16 @@ pub(super) struct PlayerConnection {
     pub(super) datagrams: bool,
     /// The shard has nowhere to put frames.
     pub(super) paused: bool,
+    /// It sent more frames than it may: they are read again then.
+    pub(super) throttled: Option<Instant>,
+    /// `Welcome` was said.
+    pub(super) admitted: bool,
+    pub(super) allowance: Allowance,
+    /// What of its buffers stands in the sum of all.
+    pub(super) charged: u64,
+    /// QUIC's send window, in bytes.
+    send_window: u32,
+    easy_writes: u8,
     /// The connection is gone and the shard must be told.
     pub(super) lost: bool,
     /// Stands in the dirty list.
@@ -88,6 +103,12 @@ impl PlayerConnection {
             readable: false,
             datagrams: false,
             paused: false,
+            throttled: None,
+            admitted: false,
+            allowance: Allowance::default(),
+            charged: 0,
+            send_window: LEAST_SEND_WINDOW,
+            easy_writes: 0,
             lost: false,
             dirty: false,
             ready: false,
@@ -99,7 +120,32 @@ impl PlayerConnection {
 
     /// True if it has something for the shard.
     pub(super) fn has_input(&self) -> bool {
-        self.lost || (self.readable && !self.paused) || self.datagrams
+        self.lost || (self.readable && self.may_read()) || self.datagrams
+    }
+
+    /// True if the next frame is wanted now.
+    pub(super) fn may_read(&self) -> bool {
+        !self.paused && self.throttled.is_none()
+    }
+
+    /// The session is in play: QUIC may hold as much for it as for any.
+    pub(super) fn admit(&mut self, limits: &Limits) {
+        self.admitted = true;
+        self.proto.set_receive_window(VarInt::from_u32(limits.connection_window_bytes));
+    }
+
+    /// What its buffers hold beyond its fixed part, in bytes, or more.
+    pub(super) fn holds(&mut self, limits: &Limits) -> u64 {
+        if self.phase == Phase::Closed {
+            return 0;
+        }
+        let unread = if self.readable && !self.may_read() { limits.connection_window_bytes as usize } else { 0 };
+        let window = (self.send_window - LEAST_SEND_WINDOW) as usize;
+        (self.out.capacity() + self.reader.capacity() + unread + window) as u64 + self.unsent_datagrams(limits)
+    }
+
+    fn unsent_datagrams(&mut self, limits: &Limits) -> u64 {
+        u64::from(limits.datagram_buffer_bytes).saturating_sub(self.proto.datagrams().send_buffer_space() as u64)
     }
 
     /// The next frame of the session stream.
@@ -162,14 +208,28 @@ impl PlayerConnection {
         self.out.len()
     }
 
-    /// Hands as much of the output to QUIC as it takes. An error means that the client refuses to read.
-    pub(super) fn write(&mut self) -> Result<(), ()> {
+    /// Hands as much of the output to QUIC as it takes. Whoever needs a larger send window gets it, up to `most` bytes,
+    /// until it needs it no more. An error means that the client refuses to read.
+    pub(super) fn write(&mut self, most: u32) -> Result<(), ()> {
         let Some(stream) = self.stream else { return Ok(()) };
         while !self.out.is_empty() {
             match self.proto.send_stream(stream).write(&self.out) {
                 Ok(written) => self.out.advance(written),
-                Err(WriteError::Blocked) => return Ok(()),
+                Err(WriteError::Blocked) => {
+                    self.easy_writes = 0;
+                    if self.send_window >= most {
+                        return Ok(());
+                    }
+                    self.set_send_window((2 * self.send_window).min(most));
+                }
                 Err(WriteError::Stopped(_) | WriteError::ClosedStream) => return Err(()),
+            }
+        }
+        if self.send_window > LEAST_SEND_WINDOW {
+            self.easy_writes += 1;
+            if self.easy_writes >= EASY_WRITES {
+                self.easy_writes = 0;
+                self.set_send_window(LEAST_SEND_WINDOW);
             }
         }
         if self.out.capacity() > KEEP_OUTPUT {
@@ -185,6 +245,11 @@ impl PlayerConnection {
         Ok(())
     }
 
+    fn set_send_window(&mut self, bytes: u32) {
+        self.send_window = bytes;
+        self.proto.set_send_window(bytes.into());
+    }
+
     /// Closes now. What was not flushed is lost.
     pub(super) fn close(&mut self, now: Instant, code: CloseCode) {
         self.proto.close(now, VarInt::from_u32(code as u32), Bytes::from_static(reason(code).as_bytes()));
@@ -194,10 +259,7 @@ impl PlayerConnection {
 
     /// When it next wants [`super::Edge`]'s attention.
     pub(super) fn next_timeout(&mut self) -> Option<Instant> {
-        match (self.proto.poll_timeout(), self.deadline) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        [self.proto.poll_timeout(), self.deadline, self.throttled].into_iter().flatten().min()
     }
 }
 
@@ -215,5 +277,6 @@ pub(crate) const fn reason(code: CloseCode) -> &'static str {
         CloseCode::Shutdown => "gateway stops",
         CloseCode::TooManyStreams => "only one stream is allowed",
         CloseCode::Internal => "internal fault",
+        CloseCode::TooFast => "sends too much",
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use quinn_proto::{Incoming, Transmit};
 
+use super::admission::Verdict;
 use super::connection::PlayerConnection;
 use super::{Edge, mark_dirty};
 
@@ -16,26 +17,47 @@ impl Edge {
             self.endpoint.ignore(incoming);
             return;
         }
-        if self.count >= limits.connections {
+        let proven = incoming.remote_address_validated();
+        if self.count >= limits.connections || self.memory.is_full() {
             self.counters.turned_away += 1;
-            if incoming.remote_address_validated() {
-                let mut contents = Vec::new();
-                let transmit = self.endpoint.refuse(incoming, &mut contents);
-                self.respond(&transmit, &contents);
+            if proven {
+                self.refuse(incoming);
             } else {
                 // Not worth an answer to an address that may be forged.
                 self.endpoint.ignore(incoming);
             }
             return;
         }
-        if self.handshaking >= limits.pending_handshakes / 2 && !incoming.remote_address_validated() {
-            let mut contents = Vec::new();
-            if let Ok(transmit) = self.endpoint.retry(incoming, &mut contents) {
-                self.counters.retried += 1;
-                self.respond(&transmit, &contents);
+        let pressed = self.handshaking >= limits.pending_handshakes / 2;
+        let address = incoming.remote_address().ip();
+        match self.admission.judge(address, proven, pressed, self.now) {
+            Verdict::Admit => self.begin(incoming),
+            Verdict::Prove => {
+                let mut contents = Vec::new();
+                if let Ok(transmit) = self.endpoint.retry(incoming, &mut contents) {
+                    self.counters.retried += 1;
+                    self.respond(&transmit, &contents);
+                }
             }
-            return;
+            Verdict::Refuse => {
+                self.counters.prefix_refused += 1;
+                self.refuse(incoming);
+            }
+            Verdict::Ignore => {
+                self.counters.turned_away += 1;
+                self.endpoint.ignore(incoming);
+            }
         }
+    }
+
+    fn refuse(&mut self, incoming: Incoming) {
+        let mut contents = Vec::new();
+        let transmit = self.endpoint.refuse(incoming, &mut contents);
+        self.respond(&transmit, &contents);
+    }
+
+    fn begin(&mut self, incoming: Incoming) {
+        let limits = &self.limits;
         let deadline = self.now + Duration::from_millis(limits.handshake_ms);
         let mut contents = Vec::new();
         match self.endpoint.accept(incoming, self.now, &mut contents, None) {

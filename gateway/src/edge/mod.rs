@@ -4,10 +4,14 @@
 //! and [`Edge::flush`]. Only connections on the dirty list are touched, and everything said to a connection within a pass
 //! leaves in one go. Refuses to know sessions: it hands over frames and datagrams by connection index.
 
+mod admission;
 mod cid;
 mod connection;
 mod doors;
+mod doorstep;
+mod memory;
 mod output;
+mod rate;
 mod setup;
 mod socket;
 mod timers;
@@ -19,17 +23,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use quinn_proto::{
-    DatagramEvent, Dir, EcnCodepoint, Endpoint, EndpointConfig, Event, ServerConfig, StreamEvent, Transmit,
-};
+use quinn_proto::{DatagramEvent, Dir, EcnCodepoint, Endpoint, Event, ServerConfig, StreamEvent, Transmit};
 use tidegate_proto::CloseCode;
 
 pub(crate) use cid::GatewayCids;
-pub(crate) use setup::{endpoint as endpoint_config, server as server_config, tls};
+pub(crate) use setup::{server as server_config, tls};
 
 use crate::Limits;
 use crate::session_stream::ClientFrame;
+use admission::Admission;
 use connection::{Phase, PlayerConnection, Read};
+use doorstep::Doorstep;
+use memory::Memory;
+use rate::{Packet, Rates};
 use socket::Socket;
 use timers::Timers;
 
@@ -37,6 +43,8 @@ use timers::Timers;
 const LINGER: Duration = Duration::from_secs(1);
 /// Receive calls in one pass, so that a flood of packets cannot keep the links and the timers waiting.
 const RECEIVES_PER_PASS: usize = 16;
+/// Packets after which a pass takes no more, for the same reason: one call may bring two thousand.
+const PACKETS_PER_PASS: u64 = 1_024;
 
 /// What the edge has for the shard. A connection becomes known with its `Hello` and is known until the shard closes it or
 /// hears of its loss.
@@ -62,9 +70,25 @@ pub(crate) struct EdgeCounters {
     pub(crate) transmits: u64,
     pub(crate) bytes_out: u64,
     /// Connections that the gateway closed, by close code.
-    pub(crate) closed: [u64; 11],
+    pub(crate) closed: [u64; 12],
     pub(crate) lost: u64,
     pub(crate) datagrams_dropped: u64,
+    /// Attempts of prefixes over their rate.
+    pub(crate) prefix_refused: u64,
+    /// Long headers dropped at the doorstep.
+    pub(crate) initials_over_rate: u64,
+    /// Packets of connections over their rate.
+    pub(crate) packets_over_rate: u64,
+    pub(crate) datagrams_over_rate: u64,
+    pub(crate) datagrams_before_welcome: u64,
+    /// How often reading stopped because of a client's frames.
+    pub(crate) frames_over_rate: u64,
+    /// Connections closed at the memory ceiling.
+    pub(crate) shed: u64,
+    /// Bytes that the connections' buffers hold now.
+    pub(crate) buffered: u64,
+    /// Prefixes whose logins are counted now.
+    pub(crate) tracked_prefixes: u64,
 }
 
 pub(crate) struct Edge {
@@ -80,11 +104,17 @@ pub(crate) struct Edge {
     /// Those that used up their turn.
     deferred: Vec<u32>,
     timers: Timers,
+    doorstep: Doorstep,
+    admission: Admission,
+    rates: Rates,
+    memory: Memory,
     buffer: Vec<u8>,
     /// A transmit that the system's buffer had no room for.
     blocked: Option<Transmit>,
     /// The moment of this pass.
     now: Instant,
+    /// The first moment, from which the rates' nanoseconds count.
+    began: Instant,
     counters: EdgeCounters,
 }
 
@@ -92,15 +122,21 @@ impl Edge {
     /// Takes over a bound socket. Must be called within the runtime that will drive it.
     pub(crate) fn new(
         socket: std::net::UdpSocket,
-        endpoint: EndpointConfig,
+        cids: GatewayCids,
         server: ServerConfig,
         limits: Limits,
     ) -> io::Result<Self> {
         let socket = Socket::new(socket)?;
+        let endpoint = setup::endpoint(cids.clone());
         let endpoint = Endpoint::new(Arc::new(endpoint), Some(Arc::new(server)), socket.can_find_mtu(), None);
+        let now = Instant::now();
         Ok(Self {
             socket,
             endpoint,
+            doorstep: Doorstep::new(cids, limits.initials_per_s),
+            admission: Admission::new(&limits),
+            rates: Rates::new(&limits),
+            memory: Memory::new(limits.memory_bytes),
             limits,
             connections: Vec::new(),
             count: 0,
@@ -111,7 +147,8 @@ impl Edge {
             timers: Timers::default(),
             buffer: Vec::new(),
             blocked: None,
-            now: Instant::now(),
+            now,
+            began: now,
             counters: EdgeCounters::default(),
         })
     }
@@ -125,7 +162,9 @@ impl Edge {
         self.count
     }
 
-    pub(crate) fn counters(&self) -> &EdgeCounters {
+    pub(crate) fn counters(&mut self) -> &EdgeCounters {
+        self.counters.buffered = self.memory.buffered();
+        self.counters.tracked_prefixes = self.admission.tracked() as u64;
         &self.counters
     }
 
@@ -162,19 +201,36 @@ impl Edge {
         }
         let mut incoming = Vec::new();
         let mut response = Vec::new();
+        let mut floods = Vec::new();
+        let (enough, tick) = (self.counters.packets_in + PACKETS_PER_PASS, self.tick());
         for _ in 0..RECEIVES_PER_PASS {
-            let Self { socket, endpoint, connections, dirty, counters, .. } = self;
+            let Self { socket, endpoint, connections, dirty, counters, doorstep, rates, .. } = self;
             let mut responses: Vec<(Transmit, Vec<u8>)> = Vec::new();
             let more = socket.receive(|meta, packet| {
                 counters.packets_in += 1;
                 counters.bytes_in += packet.len() as u64;
+                if !doorstep.lets_in(packet, tick) {
+                    counters.initials_over_rate += 1;
+                    return;
+                }
                 let ecn = meta.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8));
                 response.clear();
                 match endpoint.handle(now, meta.addr, meta.dst_ip, ecn, BytesMut::from(packet), &mut response) {
                     Some(DatagramEvent::ConnectionEvent(handle, event)) => {
-                        if let Some(conn) = connections.get_mut(handle.0).and_then(Option::as_deref_mut) {
-                            conn.proto.handle_event(event);
-                            mark_dirty(conn, dirty);
+                        let Some(conn) = connections.get_mut(handle.0).and_then(Option::as_deref_mut) else { return };
+                        // Before the packet is decrypted, which is what makes it dear.
+                        match conn.allowance.packet(rates, tick) {
+                            Packet::Taken => {
+                                conn.proto.handle_event(event);
+                                mark_dirty(conn, dirty);
+                            }
+                            Packet::Dropped => counters.packets_over_rate += 1,
+                            Packet::Flood => {
+                                counters.packets_over_rate += 1;
+                                if conn.phase != Phase::Closed && floods.last() != Some(&handle) {
+                                    floods.push(handle);
+                                }
+                            }
                         }
                     }
                     Some(DatagramEvent::NewConnection(new)) => incoming.push(new),
@@ -189,8 +245,14 @@ impl Edge {
             for new in incoming.drain(..) {
                 self.accept(new);
             }
+            for handle in floods.drain(..) {
+                self.fail(handle.0 as u32, CloseCode::TooFast);
+            }
             if !more {
                 return Ok(false);
+            }
+            if self.counters.packets_in >= enough {
+                break;
             }
         }
         Ok(true)
@@ -202,6 +264,9 @@ impl Edge {
             let now = self.now;
             let Some(conn) = self.connections[index as usize].as_deref_mut() else { continue };
             mark_dirty(conn, &mut self.dirty);
+            if conn.throttled.is_some_and(|until| until <= now) {
+                conn.throttled = None;
+            }
             if conn.proto.poll_timeout().is_some_and(|at| at <= now) {
                 conn.proto.handle_timeout(now);
             }
@@ -242,13 +307,13 @@ impl Edge {
     }
 
     fn event_of(&mut self, index: u32) -> Option<EdgeEvent> {
+        let tick = self.tick();
         let conn = self.connections[index as usize].as_deref_mut()?;
-        let known = conn.phase == Phase::Open;
         if !matches!(conn.phase, Phase::AwaitingHello | Phase::Open) {
             conn.readable = false;
         }
         // Of a lost connection everything that arrived is taken, whatever its turn.
-        if conn.readable && !conn.paused && (conn.turn > 0 || conn.lost) {
+        if conn.readable && ((conn.may_read() && conn.turn > 0) || conn.lost) {
             conn.turn = conn.turn.saturating_sub(1);
             mark_dirty(conn, &mut self.dirty);
             match conn.read() {
@@ -256,6 +321,10 @@ impl Edge {
                     if let ClientFrame::Hello(_) = frame {
                         conn.phase = Phase::Open;
                         conn.deadline = None;
+                    }
+                    if let Some(until) = conn.allowance.frame(&self.rates, tick, frame.weight()) {
+                        conn.throttled = Some(self.began + Duration::from_nanos(until));
+                        self.counters.frames_over_rate += 1;
                     }
                     return Some(EdgeEvent::Frame { conn: index, frame });
                 }
@@ -267,13 +336,17 @@ impl Edge {
         let conn = self.connections[index as usize].as_deref_mut()?;
         while conn.datagrams && !conn.lost && conn.turn > 0 {
             conn.turn -= 1;
-            if let Some(payload) = conn.read_datagram()
-                && known
-            {
+            let Some(payload) = conn.read_datagram() else { break };
+            if !conn.admitted || conn.phase != Phase::Open {
+                self.counters.datagrams_before_welcome += 1;
+            } else if !conn.allowance.datagram(&self.rates, tick, payload.len()) {
+                self.counters.datagrams_over_rate += 1;
+            } else {
                 return Some(EdgeEvent::Datagram { conn: index, payload });
             }
         }
         if conn.lost {
+            let known = conn.phase == Phase::Open;
             conn.lost = false;
             conn.phase = Phase::Closed;
             (conn.readable, conn.datagrams) = (false, false);
@@ -389,6 +462,11 @@ impl Edge {
             }
             Phase::Closed => (),
         }
+    }
+
+    /// This pass's moment for the rates.
+    fn tick(&self) -> u64 {
+        (self.now - self.began).as_nanos() as u64
     }
 
     fn mark_ready(&mut self, index: u32) {

@@ -5,6 +5,7 @@ use quinn_proto::{SendDatagramError, Transmit};
 use tidegate_proto::CloseCode;
 
 use super::connection::Phase;
+use super::memory::LEAST_SEND_WINDOW;
 use super::{Edge, LINGER, known, mark_dirty};
 
 impl Edge {
@@ -37,6 +38,7 @@ impl Edge {
     pub(crate) fn pause_reading(&mut self, index: u32) {
         if let Some(conn) = known(&mut self.connections, index) {
             conn.paused = true;
+            mark_dirty(conn, &mut self.dirty);
         }
     }
 
@@ -47,6 +49,14 @@ impl Edge {
             conn.paused = false;
             conn.readable = true;
             self.mark_ready(index);
+        }
+    }
+
+    /// The session is in play: its connection may now take its full share.
+    pub(crate) fn admit(&mut self, index: u32) {
+        if let Some(conn) = known(&mut self.connections, index) {
+            conn.admit(&self.limits);
+            mark_dirty(conn, &mut self.dirty);
         }
     }
 
@@ -92,8 +102,28 @@ impl Edge {
         }
     }
 
+    /// While the buffers hold more than all together may: closes whoever holds most.
+    fn shed(&mut self) {
+        while self.memory.is_over() {
+            // Rare, and each turn frees the largest: a walk is cheaper than an order kept for every packet.
+            let held =
+                self.connections.iter().flatten().filter(|conn| !conn.lost).map(|conn| (conn.charged, conn.handle));
+            let Some((charged, handle)) = held.max_by_key(|(charged, _)| *charged).filter(|(charged, _)| *charged > 0)
+            else {
+                return;
+            };
+            self.counters.shed += 1;
+            self.memory.change(charged, 0);
+            if let Some(conn) = self.connections[handle.0].as_deref_mut() {
+                conn.charged = 0;
+            }
+            self.fail(handle.0 as u32, CloseCode::TooSlow);
+        }
+    }
+
     /// Ends a pass: hands output to QUIC and packets to the system.
     pub(crate) fn flush(&mut self) {
+        self.shed();
         if let Some(transmit) = self.blocked.take() {
             let contents = std::mem::take(&mut self.buffer);
             let sent = self.transmit(&transmit, &contents);
@@ -119,7 +149,9 @@ impl Edge {
     /// False when the socket is full.
     fn flush_one(&mut self, index: u32) -> bool {
         let Some(conn) = self.connections[index as usize].as_deref_mut() else { return true };
-        if matches!(conn.phase, Phase::Open | Phase::Lingering(_)) && conn.write().is_err() {
+        let most = self.limits.send_window_bytes;
+        let most = if self.memory.has_room_for(most.into()) { most } else { LEAST_SEND_WINDOW };
+        if matches!(conn.phase, Phase::Open | Phase::Lingering(_)) && conn.write(most).is_err() {
             self.fail(index, CloseCode::Done);
         }
         loop {
@@ -142,6 +174,9 @@ impl Edge {
         }
         let Some(conn) = self.connections[index as usize].as_deref_mut() else { return true };
         conn.dirty = false;
+        // Of a lost one nothing is kept but what the shard has still to hear.
+        let holds = if conn.lost { 0 } else { conn.holds(&self.limits) };
+        self.memory.change(std::mem::replace(&mut conn.charged, holds), holds);
         if conn.phase == Phase::Closed
             && let Some(drained) = conn.drained.take()
         {

@@ -36,7 +36,10 @@ impl Shard {
             Action::Bind { conn, session } => self.players.bind(conn.0, session),
             Action::ToPlayer { conn, message } => {
                 match &message {
-                    PlayerMessage::Welcome { .. } => self.players.welcomed(conn.0),
+                    PlayerMessage::Welcome { .. } => {
+                        self.players.welcomed(conn.0);
+                        self.edge.admit(conn.0);
+                    }
                     PlayerMessage::Refused { retry_after_ms, .. } if *retry_after_ms > 0 => {
                         self.players.give_ticket_back(conn.0);
                     }

@@ -112,6 +112,29 @@ async fn a_second_stream_is_one_too_many() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn streams_without_end_end_at_the_second() {
+    let scene = Scene::start().await;
+    let (mut witness, _) = TestPlayer::login(&scene.gateway, "witness").await;
+    let spammer = crate::support::player::endpoint(&scene.gateway);
+    let connection = spammer.connect(scene.gateway.address(), "localhost").unwrap().await.unwrap();
+    let spam = async {
+        let mut streams = Vec::new();
+        // Each begins a frame, so that the gateway hears of it; no more than the allowed few can be open.
+        while let Ok((mut send, receive)) = connection.open_bi().await {
+            let _ = send.write_all(&[kind::HELLO as u8]).await;
+            streams.push((send, receive));
+        }
+        streams.len()
+    };
+    assert!(patient("the close", spam).await <= 4);
+    let ended = connection.closed().await;
+    let code = CloseCode::TooManyStreams as u32;
+    assert!(matches!(&ended, ConnectionError::ApplicationClosed(c) if c.error_code == code.into()), "{ended}");
+    witness.game("quiet").await;
+    assert_eq!(witness.echo().await, "quiet");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_does_not_read_is_closed_and_may_come_back() {
     let scene = Scene::start_with(|config| config.limits.backlog_bytes = 64 * 1024).await;
     let (sleeper, _) = TestPlayer::login(&scene.gateway, "sleeper").await;
@@ -183,7 +206,7 @@ async fn a_hello_for_another_realm_is_told_so() {
     eventually("nobody came in", || scene.town.seat("anna").is_none().then_some(())).await;
 }
 
-async fn metric_reaches(scene: &Scene, line: &str, least: f64) {
+pub(crate) async fn metric_reaches(scene: &Scene, line: &str, least: f64) {
     let reaches = async {
         while scene.gateway.metric(line).await < least {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;

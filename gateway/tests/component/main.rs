@@ -2,6 +2,7 @@
 //! played by the tests.
 
 mod abuse;
+mod floods;
 mod handover;
 mod holds;
 mod manager;

@@ -23,8 +23,8 @@ pub(crate) struct TestPlayer {
     _endpoint: Endpoint,
 }
 
-/// A client endpoint that trusts the gateway's authority.
-pub(crate) fn endpoint(gateway: &TestGateway) -> Endpoint {
+/// A client's TLS that trusts the gateway's authority.
+pub(crate) fn client_tls(gateway: &TestGateway) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     for cert in tidegate_link::pki::load_certs(&gateway.ca()).unwrap() {
         roots.add(cert).unwrap();
@@ -35,7 +35,12 @@ pub(crate) fn endpoint(gateway: &TestGateway) -> Endpoint {
         .with_root_certificates(roots)
         .with_no_client_auth();
     tls.alpn_protocols = vec![PLAYER_ALPN.to_vec()];
-    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    tls
+}
+
+/// A client endpoint that trusts the gateway's authority.
+pub(crate) fn endpoint(gateway: &TestGateway) -> Endpoint {
+    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(client_tls(gateway)).unwrap()));
     let mut transport = quinn::TransportConfig::default();
     transport.keep_alive_interval(Some(std::time::Duration::from_secs(2)));
     config.transport_config(Arc::new(transport));
@@ -47,7 +52,11 @@ pub(crate) fn endpoint(gateway: &TestGateway) -> Endpoint {
 impl TestPlayer {
     /// Connects and opens the session stream; says nothing yet.
     pub(crate) async fn connect(gateway: &TestGateway) -> Self {
-        let endpoint = endpoint(gateway);
+        Self::connect_with(gateway, endpoint(gateway)).await
+    }
+
+    /// As [`Self::connect`], from this endpoint.
+    pub(crate) async fn connect_with(gateway: &TestGateway, endpoint: Endpoint) -> Self {
         let connecting = endpoint.connect(gateway.address(), "localhost").unwrap();
         let connection = patient("the handshake", connecting).await.unwrap();
         let (send, receive) = connection.open_bi().await.unwrap();
