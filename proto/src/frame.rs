@@ -26,6 +26,8 @@ pub mod player {
     pub const GOODBYE: u64 = 0x08;
     /// `tidegate.v1.Ack`, both ways.
     pub const ACK: u64 = 0x09;
+    /// `Relocate`, gateway to client.
+    pub const RELOCATE: u64 = 0x0a;
 }
 
 /// Frame types on a link's stream.

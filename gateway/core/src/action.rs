@@ -125,6 +125,8 @@ pub enum Close {
     Refused,
     /// Another connection took the session over.
     Replaced,
+    /// The client is to resume: its count of frames cannot be right any more.
+    Resume,
 }
 
 /// What became of one session of a command.

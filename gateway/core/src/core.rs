@@ -1,7 +1,9 @@
 //! The core of one realm: inputs in, actions out. Wiring only; each family of inputs has its own file beside this one.
 
+mod announce;
 mod attach;
 mod commands;
+mod finding;
 mod greeting;
 mod groups;
 mod hot;
@@ -20,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use slab::Slab;
-use tidegate_types::{Generation, Mono, Now, PartyId, RealmId, SessionId};
+use tidegate_types::{GatewayId, Generation, Mono, Now, PartyId, RealmId, SessionId};
 
 use self::commands::Commands;
 use self::groups::Group;
@@ -34,14 +36,22 @@ use crate::input::{Input, VerifiedHello};
 use crate::key::{ConnKey, ServerKey, SessionKey};
 use crate::line::Line;
 use crate::message::{FromWorld, Resident, ToWorld, Who};
-use crate::session::{Session, State};
+use crate::session::{Finding, Session, State};
 use crate::table::RealmTable;
 
-pub use self::hot::{Downstream, Upstream};
+pub use self::finding::{SecondLogin, UnknownHome};
+pub use self::hot::{Confirmed, Downstream, Upstream};
 
 /// Limits and times.
 #[derive(Debug, Clone)]
 pub struct CoreConfig {
+    /// This gateway's name, as the directory knows it.
+    pub gateway: GatewayId,
+    /// Other gateways hold sessions of the realm too: what to do while it cannot be known where a character lives. `None`:
+    /// there is only this gateway.
+    pub shared: Option<UnknownHome>,
+    /// What a second login of a connected character does.
+    pub second_login: SecondLogin,
     /// How long an answered heartbeat lets a world server simulate.
     pub lease: Duration,
     /// How long a step of a hand-over, an attach or a leave may take.
@@ -73,11 +83,16 @@ pub struct Sabotage {
     pub thaw_after_commit: bool,
     /// A lost home is replaced without waiting for its lease.
     pub skip_lease: bool,
+    /// What the directory says is believed although a world server has contradicted it.
+    pub trust_directory: bool,
 }
 
 impl Default for CoreConfig {
     fn default() -> Self {
         Self {
+            gateway: GatewayId::new("gw-1").expect("a constant that is an id"),
+            shared: None,
+            second_login: SecondLogin::NewestWins,
             lease: Duration::from_secs(3),
             step_timeout: Duration::from_secs(5),
             max_line: 100_000,
@@ -110,6 +125,13 @@ pub struct Core {
     commands: Commands,
     asks: BTreeMap<u64, (SessionKey, DirectoryRequest)>,
     next_ask: u64,
+    /// Whom world servers are asked for, by the question's id.
+    searching: BTreeMap<u64, SessionKey>,
+    /// Sessions whose home is to be told how many frames their player has received.
+    acks: Vec<SessionKey>,
+    announce_at: Option<Mono>,
+    /// The next announcement begins at this place of the slab.
+    announce_from: usize,
     timers: Timers,
     sweep_at: Option<Mono>,
     /// Sessions whose attach by an older table is being taken back.
@@ -186,6 +208,10 @@ impl Core {
             commands: Commands::default(),
             asks: BTreeMap::new(),
             next_ask: 1,
+            searching: BTreeMap::new(),
+            acks: Vec::new(),
+            announce_at: None,
+            announce_from: 0,
             timers: Timers::default(),
             sweep_at: None,
             rerouting: BTreeSet::new(),
@@ -213,6 +239,7 @@ impl Core {
             Input::ServerDead { server, instance } => self.on_server_dead(&server, instance, cx),
             Input::Command(command) => self.on_command(command, cx),
             Input::Directory(answer) => self.on_directory(answer, cx),
+            Input::DirectoryUp => self.on_directory_up(cx),
         }
         self.settle(cx);
     }
@@ -230,6 +257,7 @@ impl Core {
             match timer {
                 Timer::Warm => self.become_warm(cx),
                 Timer::Sweep => self.sweep(cx),
+                Timer::Announce => self.announce(cx),
                 Timer::Step(key) => self.on_step_timeout(key, cx),
                 Timer::Grace(key) => self.on_grace_over(key, cx),
             }
@@ -257,11 +285,12 @@ impl Core {
 
     fn on_world(&mut self, server: ServerKey, message: FromWorld, cx: &mut Cx<'_>) {
         match message {
-            FromWorld::Attached { handle, epoch, place } => {
-                self.on_attached(Seat { server, handle }, epoch, place, cx);
+            FromWorld::Attached { handle, epoch, place, channel, pin, party } => {
+                self.on_attached(Seat { server, handle }, epoch, place, (&channel, pin, party), cx);
             }
-            FromWorld::AttachRefused { handle, reason, message, highest_epoch, place } => {
-                self.on_attach_refused(Seat { server, handle }, (reason, message), highest_epoch, place, cx);
+            FromWorld::AttachRefused { handle, reason, message, highest_epoch, saved_epoch, place } => {
+                let epochs = (highest_epoch, saved_epoch);
+                self.on_attach_refused(Seat { server, handle }, (reason, message), epochs, place, cx);
             }
             FromWorld::Left { handle } => self.on_left(Seat { server, handle }, cx),
             FromWorld::Frozen { handle, epoch, blob } => self.on_frozen(Seat { server, handle }, epoch, blob, cx),
@@ -287,16 +316,22 @@ impl Core {
             }
             FromWorld::WhoOwns { session, handle, .. } => self.on_who_owns(Seat { server, handle }, session, cx),
             FromWorld::Eject { handle, .. } => self.on_eject(Seat { server, handle }, cx),
+            FromWorld::TakenOver { handle, .. } => self.on_taken_over(Seat { server, handle }, cx),
+            FromWorld::Found { id, resident } => self.on_answered(server, id, resident, cx),
         }
     }
 
     fn on_directory(&mut self, answer: DirectoryAnswer, cx: &mut Cx<'_>) {
-        let Some((key, request)) = self.asks.remove(&answer.id) else { return };
+        let Some((key, _)) = self.asks.remove(&answer.id) else { return };
         let Some(session) = self.sessions.get(key.index()) else { return };
         match &session.state {
+            State::Finding(Finding::Asking { request }) if *request == answer.id => {
+                self.on_found(key, answer.outcome, cx);
+            }
             State::Claiming { request, .. } if *request == answer.id => self.on_claim_answer(key, answer.outcome, cx),
-            State::Moving(h) if h.ask == Some(answer.id) => self.on_commit_answer(key, &request, answer.outcome, cx),
+            State::Moving(h) if h.ask == Some(answer.id) => self.on_commit_answer(key, answer.outcome, cx),
             State::Waiting { .. }
+            | State::Finding(_)
             | State::Claiming { .. }
             | State::Attaching { .. }
             | State::Playing { .. }
@@ -345,6 +380,7 @@ impl Core {
         session.step_at = None;
         match &session.state {
             State::Waiting { .. } | State::Playing { .. } => {}
+            State::Finding(_) => self.on_finding_timeout(key, cx),
             State::Claiming { request, .. } => {
                 let request = *request;
                 self.ask_again(request, cx);

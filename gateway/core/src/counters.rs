@@ -7,6 +7,16 @@ pub struct Counters {
     pub logins: u64,
     /// Logins that took over a session in the world.
     pub takeovers: u64,
+    /// Sessions taken over from another gateway, by login or resume.
+    pub taken_over: u64,
+    /// Sessions that another gateway took over.
+    pub replaced: u64,
+    /// Characters looked for on every world server.
+    pub searches: u64,
+    /// Frames on their way that fell out of a world server's window while its link was down.
+    pub link_gaps: u64,
+    /// `Hold`s begun: directory out of reach.
+    pub holds_directory: u64,
     /// Detached sessions that came back.
     pub resumes: u64,
     /// Resumes that could not be given all frames.

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use tidegate_types::{Epoch, InstanceId, ServerId, SessionId};
+use tidegate_types::{EnvironmentId, Epoch, GatewayId, InstanceId, ServerId, SessionId};
 
 use crate::message::Who;
 
@@ -19,6 +19,10 @@ pub struct Home {
     pub server: ServerId,
     /// The run of it.
     pub instance: InstanceId,
+    /// The environment that the session is pinned to: where it is restored should the server be gone.
+    pub environment: EnvironmentId,
+    /// The gateway that holds the session.
+    pub gateway: GatewayId,
 }
 
 /// What the directory knows of a character.
@@ -44,6 +48,8 @@ pub struct DirectoryRequest {
 /// What a [`DirectoryRequest`] wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DirectoryOp {
+    /// What is known? Answered `Found`; a character of whom nothing is known has epoch 0 and no home.
+    Get,
     /// If the entry's epoch is `expected`, make it `to` (above it) with this home. An entry that is not there has epoch 0.
     /// If the entry is this very home at `to` already, that is a success.
     CompareAndSet {
@@ -54,10 +60,13 @@ pub enum DirectoryOp {
         /// The new home.
         home: Home,
     },
-    /// The session at this epoch ended: forget the home, keep the epoch. Nothing happens if the epoch is another.
+    /// The session at this epoch ended: forget the home, keep the epoch. Nothing happens if the epoch is another, or the home
+    /// is another session's.
     Clear {
         /// The epoch that ended.
         epoch: Epoch,
+        /// The session that ended.
+        session: SessionId,
     },
     /// A world server holds this character: remember it if that is higher than what is known (or of the same epoch and
     /// without a home).
@@ -85,8 +94,12 @@ pub struct DirectoryAnswer {
 pub enum DirectoryOutcome {
     /// The entry is now as wanted, at this epoch.
     Done(Epoch),
+    /// The answer to [`DirectoryOp::Get`].
+    Found(Entry),
     /// The entry was another, and is unchanged.
     Conflict(Entry),
+    /// The directory is out of reach. Whether it did what was asked is not known.
+    Unavailable,
 }
 
 /// How many entries without a home are remembered, to spare a player who comes back the round trip of a stale epoch. The
@@ -112,8 +125,11 @@ impl EmbeddedDirectory {
     pub fn answer(&mut self, request: DirectoryRequest) -> DirectoryAnswer {
         let DirectoryRequest { id, who, op } = request;
         let outcome = match op {
+            DirectoryOp::Get => {
+                DirectoryOutcome::Found(self.entries.get(&who).cloned().unwrap_or(Entry { epoch: Epoch(0), home: None }))
+            }
             DirectoryOp::CompareAndSet { expected, to, home } => self.compare_and_set(&who, expected, to, home),
-            DirectoryOp::Clear { epoch } => self.clear(&who, epoch),
+            DirectoryOp::Clear { epoch, session } => self.clear(&who, epoch, session),
             DirectoryOp::Raise { epoch, home } => self.raise(&who, epoch, home),
         };
         DirectoryAnswer { id, who, outcome }
@@ -132,9 +148,9 @@ impl EmbeddedDirectory {
         DirectoryOutcome::Done(to)
     }
 
-    fn clear(&mut self, who: &Who, epoch: Epoch) -> DirectoryOutcome {
+    fn clear(&mut self, who: &Who, epoch: Epoch, session: SessionId) -> DirectoryOutcome {
         match self.entries.get_mut(who) {
-            Some(entry) if entry.epoch == epoch => {
+            Some(entry) if entry.epoch == epoch && entry.home.as_ref().is_none_or(|home| home.session == session) => {
                 entry.home = None;
                 self.rest(who, epoch);
                 DirectoryOutcome::Done(epoch)
@@ -188,6 +204,8 @@ mod tests {
             session: SessionId(Uuid::from_u128(n)),
             server: ServerId::new(&format!("s{n}")).unwrap(),
             instance: run(n),
+            environment: EnvironmentId::new("blue").unwrap(),
+            gateway: GatewayId::new("gw-1").unwrap(),
         }
     }
 
@@ -224,10 +242,11 @@ mod tests {
 
     #[test]
     fn a_cleared_entry_keeps_its_epoch() {
-        let clear = |epoch| DirectoryOp::Clear { epoch: Epoch(epoch) };
-        check(&[cas(0, 1, 1), clear(1)], cas(0, 1, 2), Err((1, None)));
-        check(&[cas(0, 1, 1), clear(1)], cas(1, 2, 2), Ok(2));
-        check(&[cas(0, 2, 1)], clear(1), Err((2, Some(1))));
+        let clear = |epoch, n| DirectoryOp::Clear { epoch: Epoch(epoch), session: home(n).session };
+        check(&[cas(0, 1, 1), clear(1, 1)], cas(0, 1, 2), Err((1, None)));
+        check(&[cas(0, 1, 1), clear(1, 1)], cas(1, 2, 2), Ok(2));
+        check(&[cas(0, 2, 1)], clear(1, 1), Err((2, Some(1))));
+        check(&[cas(0, 1, 1)], clear(1, 9), Err((1, Some(1))));
     }
 
     #[test]
@@ -247,7 +266,7 @@ mod tests {
             for (kind, a, b, n) in ops {
                 let op = match kind {
                     0 => cas(a, b, n),
-                    1 => DirectoryOp::Clear { epoch: Epoch(a) },
+                    1 => DirectoryOp::Clear { epoch: Epoch(a), session: home(n).session },
                     _ => DirectoryOp::Raise { epoch: Epoch(b), home: home(n) },
                 };
                 directory.answer(DirectoryRequest { id: 0, who: who(), op });

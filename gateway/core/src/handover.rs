@@ -4,7 +4,7 @@
 //!             Frozen           Prepared       group ready          done (commit)          Activated
 //! Freezing ----------> Preparing ----------> Ready ----------> Committing ----------> Activating ----------> Arrived
 //!     |                    |                   |                    |                      |
-//!     +--------------------+-------------------                    +--conflict--> Superseded
+//!     +--------------------+-------------------+-----conflict-------+                      |
 //!     |                    |                   |                                           +--target lost--> TargetGone
 //!                          |
 //!              refused, timed out, lost, cancelled: abort B, thaw A --> Kept
@@ -16,7 +16,7 @@
 //!
 //! No I/O, no time: events come in, orders go out; whoever executes them keeps the one timer of the present step.
 
-use tidegate_types::{InstanceId, Mono};
+use tidegate_types::{Epoch, InstanceId, Mono};
 
 use crate::decide::RoutePermit;
 use crate::key::ServerKey;
@@ -42,6 +42,8 @@ pub struct Handover {
     pub target: Seat,
     /// The run of the target.
     pub target_instance: InstanceId,
+    /// The epoch at the source, and the one it is to have at the target.
+    pub epochs: (Epoch, Epoch),
     /// By whose word.
     pub permit: RoutePermit,
     /// On whose behalf.
@@ -167,8 +169,6 @@ pub enum End {
     TargetGone,
     /// Nowhere: the target, whose it was, would not have it. It is restored elsewhere from its last save.
     TargetRefused,
-    /// Somewhere else by another gateway's word.
-    Superseded,
 }
 
 /// Why a hand-over left the player where they were.
@@ -190,6 +190,8 @@ pub enum Kept {
     Group,
     /// The session is to end.
     Ended,
+    /// The directory has a higher epoch: somebody else tried for the player. The source holds it all the same.
+    Conflict,
 }
 
 impl Kept {
@@ -200,7 +202,7 @@ impl Kept {
             Self::PrepareRefused | Self::Format | Self::Group => "prepare_refused",
             Self::TimedOut => "timed_out",
             Self::TargetLost => "no_server",
-            Self::FreezeRefused | Self::SourceLost | Self::Ended => "busy",
+            Self::FreezeRefused | Self::SourceLost | Self::Ended | Self::Conflict => "busy",
         }
     }
 
@@ -216,6 +218,7 @@ impl Kept {
             Self::TargetLost => "the target was lost",
             Self::Group => "another of the group could not go",
             Self::Ended => "the session ended",
+            Self::Conflict => "another gateway tried for the player at the same moment",
         }
     }
 }
@@ -238,6 +241,7 @@ impl Handover {
     pub const fn new(
         source: (Seat, InstanceId),
         target: (Seat, InstanceId),
+        epochs: (Epoch, Epoch),
         permit: RoutePermit,
         reason: Reason,
         since: Mono,
@@ -247,6 +251,7 @@ impl Handover {
             source_instance: source.1,
             target: target.0,
             target_instance: target.1,
+            epochs,
             permit,
             reason,
             since,
@@ -330,7 +335,7 @@ impl Handover {
                 Step::Freezing | Step::Preparing | Step::Ready | Step::Activating { .. } => stray(),
             },
             Event::Conflict => match self.step {
-                Step::Committing => self.superseded(),
+                Step::Committing => self.keep(Kept::Conflict, true),
                 Step::Freezing | Step::Preparing | Step::Ready | Step::Activating { .. } => stray(),
             },
             Event::ActivateRefused => match self.step {
@@ -359,18 +364,6 @@ impl Handover {
             orders.push(Order::ReleaseSource);
         }
         Outcome { orders, end: (!self.target_up).then_some(End::TargetGone), stray: false }
-    }
-
-    /// The player has a newer home that this gateway did not give: both of ours forget the player.
-    fn superseded(&self) -> Outcome {
-        let mut orders = Vec::new();
-        if self.target_up {
-            orders.push(Order::AbortTarget);
-        }
-        if self.source_up {
-            orders.push(Order::ReleaseSource);
-        }
-        end(orders, End::Superseded)
     }
 
     fn source_lost(&mut self) -> Outcome {

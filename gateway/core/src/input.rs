@@ -76,6 +76,8 @@ pub enum Input {
     Command(SessionCommand),
     /// The answer to [`crate::Action::Directory`].
     Directory(DirectoryAnswer),
+    /// The shared directory can be reached (again), and may have forgotten everything.
+    DirectoryUp,
 }
 
 /// A `Hello` whose ticket the shell has checked (signature, realm, time, single use).

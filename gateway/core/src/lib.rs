@@ -25,12 +25,12 @@ mod window;
 pub use action::{Action, Close, CommandOutcome, DialTarget, RowState, SessionReport, SessionRow};
 #[cfg(feature = "model")]
 pub use core::Sabotage;
-pub use core::{Core, CoreConfig, Downstream, Upstream};
+pub use core::{Confirmed, Core, CoreConfig, Downstream, SecondLogin, UnknownHome, Upstream};
 pub use counters::Counters;
 pub use directory::{DirectoryAnswer, DirectoryRequest, EmbeddedDirectory};
 pub use input::{CommandAction, Input, SessionCommand, VerifiedHello};
 pub use key::{ConnKey, ServerKey, SessionKey};
 pub use message::{
-    FromWorld, HoldReason, Identity, Pin, Place, PlayerMessage, Refusal, RefusedReason, Resident, StateBlob, ToWorld,
+    Channel, FromWorld, HoldReason, Identity, Pin, Place, PlayerMessage, Refusal, RefusedReason, Resident, StateBlob, ToWorld,
     Whereabouts, Who,
 };

@@ -15,6 +15,8 @@ pub(crate) enum Lane {
     Home(Option<EnvironmentId>, Option<Place>),
     /// A first home.
     Login(Option<Place>),
+    /// The shared directory's answer. Room that becomes free is nothing to these.
+    Directory,
 }
 
 /// The line.

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use tidegate_types::{
-    BuildVersion, Cause, CharacterId, EnvironmentId, Epoch, Generation, PartyId, PlayerId, ServerId, SessionId,
+    BuildVersion, Cause, CharacterId, EnvironmentId, Epoch, GatewayId, Generation, PartyId, PlayerId, ServerId, SessionId,
     Timestamp, ZoneId,
 };
 
@@ -64,6 +64,23 @@ pub struct StateBlob {
     pub digest: Bytes,
 }
 
+/// Where a session's reliable channel stands. Frames are counted in each direction since the session began; the world
+/// server's numbers count.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Channel {
+    /// The player's frames that homes have received.
+    pub up: u64,
+    /// To a new home: the number of the first of `frames`. To one that is taken up again: how many downstream frames need
+    /// not be sent again. From a world server: the number of the first frame that follows.
+    pub down: u64,
+    /// To a new home: what earlier homes sent and the player has not acknowledged.
+    pub frames: Vec<Bytes>,
+    /// To one that is taken up again: the counts become these, and nothing is kept.
+    pub restart: bool,
+    /// From a world server: frames that should have followed are gone.
+    pub gap: bool,
+}
+
 /// Gateway to world server, about one handle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToWorld {
@@ -74,10 +91,18 @@ pub enum ToWorld {
         identity: Identity,
         /// The claim.
         epoch: Epoch,
+        /// From exactly which epoch it is claimed; `None`: from any lower one.
+        from: Option<Epoch>,
         /// Where; `None` is wherever the character was saved.
         place: Option<Place>,
         /// Why.
         cause: Cause,
+        /// If the server holds this session at a lower epoch, whoever's it is there: go on with it, under the new epoch.
+        take_over: bool,
+        /// With `take_over`: not if the player is connected through another gateway.
+        refuse_connected: bool,
+        /// Where the reliable channel stands.
+        channel: Channel,
     },
     /// The connection is lost: hold the player in place.
     Park,
@@ -109,14 +134,18 @@ pub enum ToWorld {
     Prepare {
         /// Who.
         identity: Identity,
-        /// One more than at the source.
+        /// Above the one at the source.
         epoch: Epoch,
+        /// The one at the source, from exactly which it is claimed; `None`: from any lower one.
+        from: Option<Epoch>,
         /// What the source froze.
         blob: StateBlob,
         /// Where to; `None` is where the state says.
         place: Option<Place>,
         /// Why.
         cause: Cause,
+        /// Where the reliable channel stands.
+        channel: Channel,
     },
     /// Hand-over, after the commit.
     Activate {
@@ -148,6 +177,13 @@ pub enum ToWorld {
         /// on this server, which serves the place itself.
         reason: &'static str,
     },
+    /// Does the server hold this character? About no handle.
+    Find {
+        /// Comes back in the answer.
+        id: u64,
+        /// Whom.
+        who: Who,
+    },
 }
 
 /// Why a world server will not.
@@ -169,6 +205,8 @@ pub enum Refusal {
     Unknown,
     /// The game said no.
     Game,
+    /// The player is connected through another gateway.
+    PlayerOnline,
 }
 
 /// World server to gateway.
@@ -182,6 +220,12 @@ pub enum FromWorld {
         epoch: Epoch,
         /// Where the player is.
         place: Place,
+        /// Where the reliable channel stands.
+        channel: Channel,
+        /// After a take-over: the pin, as the server was last told.
+        pin: Option<Pin>,
+        /// After a take-over: the party.
+        party: Option<PartyId>,
     },
     /// `Attach` not done; the handle is free again.
     AttachRefused {
@@ -193,6 +237,8 @@ pub enum FromWorld {
         message: String,
         /// With `StaleEpoch`: the highest known.
         highest_epoch: Epoch,
+        /// With `StaleEpoch`: the one in the realm database; 0 if it was not asked.
+        saved_epoch: Epoch,
         /// With `WrongZone`: where the character is.
         place: Option<Place>,
     },
@@ -295,6 +341,20 @@ pub enum FromWorld {
         /// Why.
         reason: String,
     },
+    /// Another gateway has the player now; the handle is free.
+    TakenOver {
+        /// The session's handle.
+        handle: u32,
+        /// The epoch at which the other gateway has it.
+        epoch: Epoch,
+    },
+    /// The answer to `Find`.
+    Found {
+        /// The question's.
+        id: u64,
+        /// What the server holds, if anything.
+        resident: Option<Resident>,
+    },
 }
 
 /// One player that a world server holds, told when a link opens.
@@ -316,6 +376,8 @@ pub struct Resident {
     pub prepared: bool,
     /// The pin it came with, if any.
     pub pin: Option<Pin>,
+    /// The gateway whose living link holds the player; `None`: none does.
+    pub gateway: Option<GatewayId>,
 }
 
 /// Where a session is, as its player is told it. The shell seals a resume ticket for `who` and `epoch` into it.
@@ -354,6 +416,8 @@ pub enum PlayerMessage {
         gap: bool,
         /// How long a detached session keeps its place, in milliseconds.
         grace_ms: u32,
+        /// The number of the first `Game` frame that follows.
+        next_frame: u64,
     },
     /// Not yet.
     Hold {
@@ -405,6 +469,8 @@ pub enum HoldReason {
     Warming,
     /// No environment takes new sessions now.
     Admission,
+    /// It is not known where the character lives, and the shared directory is out of reach.
+    Directory,
 }
 
 impl HoldReason {
@@ -416,6 +482,7 @@ impl HoldReason {
             Self::HomeLost => "home_lost",
             Self::Warming => "warming",
             Self::Admission => "admission",
+            Self::Directory => "directory",
         }
     }
 }
@@ -429,6 +496,8 @@ pub enum RefusedReason {
     ResumeUnknown,
     /// The line is full, or no server would take the player after many tries.
     Unavailable,
+    /// The character is in the world already, and a second login is to be refused.
+    AlreadyOnline,
 }
 
 impl RefusedReason {
@@ -439,6 +508,7 @@ impl RefusedReason {
             Self::ClientTooOld => "client_too_old",
             Self::ResumeUnknown => "resume_unknown",
             Self::Unavailable => "unavailable",
+            Self::AlreadyOnline => "already_online",
         }
     }
 }

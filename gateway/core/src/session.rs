@@ -10,7 +10,11 @@
 //!                                      gone
 //! ```
 //!
+//! With several gateways a session begins with *finding* out where its character lives (`core/finding.rs`).
+//!
 //! Whether the player's connection is there is a second, independent fact (`conn`): a session is *detached* in any state.
+
+use std::collections::BTreeSet;
 
 use tidegate_types::{EnvironmentId, Epoch, Generation, InstanceId, Mono, PartyId, SessionId, Timestamp};
 
@@ -19,7 +23,7 @@ use crate::decide::RoutePermit;
 use crate::handover::{Handover, Seat};
 use crate::input::VerifiedHello;
 use crate::key::{ConnKey, ServerKey};
-use crate::message::{HoldReason, Identity, Pin, Place, Who};
+use crate::message::{HoldReason, Identity, Pin, Place, Resident, Who};
 use crate::window::Window;
 
 /// One session.
@@ -45,8 +49,26 @@ pub(crate) struct Session {
     pub(crate) parked: bool,
     /// It has been in play: what follows a lost home is a restoration, not a login.
     pub(crate) in_play: bool,
-    /// It came from a roster: the player's counts are to be taken over.
-    pub(crate) adopted: bool,
+    /// What this gateway is to it.
+    pub(crate) standing: Standing,
+    /// Where the character lives is known, or it is known that it lives nowhere.
+    pub(crate) known: bool,
+    /// Its home is another gateway's, from which it is being taken over.
+    pub(crate) foreign: bool,
+    /// Nothing is known of the frames so far: the player's counts are to be taken over.
+    pub(crate) uncounted: bool,
+    /// The server that holds it under another gateway's epoch, and is to go on with it rather than load it.
+    pub(crate) held_at: Option<ServerKey>,
+    /// What the present connection's `Hello` counted: frames received, frames sent. `None`: it knows nothing.
+    pub(crate) counts: Option<(u64, u64)>,
+    /// The channel is to begin anew at these counts (up, down) once there is a home that plays.
+    pub(crate) restart: Option<(u64, u64)>,
+    /// The home was told to begin the channel anew; what comes before its answer is of the old one.
+    pub(crate) restarting: bool,
+    /// Frames that the present connection will send again although they are here already.
+    pub(crate) again: u64,
+    /// The home is to be told how many frames the player has received.
+    pub(crate) ack_due: bool,
     /// The present connection came with a resume ticket.
     pub(crate) resuming: bool,
     /// The present connection lacks frames that are gone.
@@ -65,6 +87,11 @@ pub(crate) struct Session {
     pub(crate) epoch: Epoch,
     /// The epoch that the directory last gave, or was last seen to have, for this character.
     pub(crate) claimed: Epoch,
+    /// The epochs of which it is certain that nobody plays the character at them: it rests, or whoever held it has let go,
+    /// is dead, or has outlived its lease. The realm database lets a claim go on from one of these only.
+    pub(crate) proven: BTreeSet<Epoch>,
+    /// The epoch that the realm database said it has.
+    pub(crate) learnt: Option<Epoch>,
     /// Where it is pinned.
     pub(crate) pin: Option<Pin>,
     /// The environment that the player was last told.
@@ -103,9 +130,45 @@ pub(crate) struct Doing {
     pub(crate) active: Timestamp,
 }
 
+/// What a gateway is to a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It holds it: no other gateway does.
+    Held,
+    /// Its player came with a login ticket; whether the character is in the world already is being found out.
+    Login,
+    /// Its player came with a resume ticket; where the session lives is being found out.
+    Resume,
+}
+
+/// Finding out where a character lives.
+#[derive(Debug)]
+pub(crate) enum Finding {
+    /// The directory is asked.
+    Asking {
+        /// The request's id.
+        request: u64,
+    },
+    /// The world servers are asked.
+    Searching {
+        /// The question's id.
+        id: u64,
+        /// Who has answered.
+        answered: BTreeSet<ServerKey>,
+        /// Who holds it at the highest epoch.
+        best: Option<(ServerKey, Resident)>,
+        /// The highest epoch that anybody has seen.
+        highest: Epoch,
+    },
+    /// It could not be taken over just now; the directory is asked again soon.
+    Pausing,
+}
+
 /// What a session is doing.
 #[derive(Debug)]
 pub(crate) enum State {
+    /// It is not known where the character lives.
+    Finding(Finding),
     /// In line.
     Waiting {
         /// For what.
@@ -208,6 +271,7 @@ impl Session {
             State::Playing { seat, thawing: false } if self.ending.is_none() => Some(*seat),
             State::Playing { .. }
             | State::Waiting { .. }
+            | State::Finding(_)
             | State::Claiming { .. }
             | State::Attaching { .. }
             | State::Moving(_)
@@ -220,7 +284,7 @@ impl Session {
     #[must_use]
     pub(crate) fn server(&self) -> Option<ServerKey> {
         match &self.state {
-            State::Waiting { .. } | State::Claiming { .. } => None,
+            State::Waiting { .. } | State::Finding(_) | State::Claiming { .. } => None,
             State::Attaching { seat, .. } | State::Playing { seat, .. } | State::Leaving { seat, .. } => {
                 Some(seat.server)
             }
@@ -233,10 +297,12 @@ impl Session {
     #[must_use]
     pub(crate) const fn row_state(&self) -> RowState {
         match &self.state {
-            State::Waiting { .. } | State::Claiming { .. } | State::Lost { .. } if !self.in_play => RowState::Holding,
+            State::Waiting { .. } | State::Finding(_) | State::Claiming { .. } | State::Lost { .. } if !self.in_play => {
+                RowState::Holding
+            }
             State::Attaching { .. } if !self.in_play => RowState::Attaching,
             _ if self.conn.is_none() => RowState::Detached,
-            State::Waiting { .. } | State::Claiming { .. } | State::Lost { .. } => RowState::Holding,
+            State::Waiting { .. } | State::Finding(_) | State::Claiming { .. } | State::Lost { .. } => RowState::Holding,
             State::Attaching { .. } => RowState::Attaching,
             State::Playing { .. } | State::Leaving { .. } => RowState::Playing,
             State::Moving(_) => RowState::Moving,

@@ -1,19 +1,25 @@
-//! The `Game` frames of one session that are between two places: those the player has not acknowledged, and those the player
-//! sent while there was no home to send them to. Counts are since the session began, so that they survive a connection.
+//! The `Game` frames of one session that are between two places. Counts are since the session began, so that they survive
+//! connections, links and homes.
 //!
-//! Both queues are bounded. What falls out of the downstream one is only missed if the connection breaks; then the player is
-//! told of a gap.
-
-use std::collections::VecDeque;
+//! ```text
+//!   to the player     acknowledged by the player │ given to the connection │ waiting (no connection, not welcomed)
+//!   from the player   received by the home       │ on their way to it      │ waiting (no home that plays)
+//! ```
+//!
+//! Both are bounded. What falls out of the downstream one is only missed if the connection breaks; then the player is told of
+//! a gap. Nothing falls out of the upstream one: its sender is told to stop.
 
 use bytes::Bytes;
+use tidegate_window::{Backlog, MAX_COUNT};
 
-/// Limits of both queues.
+use crate::message::Channel;
+
+/// Limits of both directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// Frames waiting for a home.
+    /// Frames from the player that the home has not confirmed.
     pub(crate) queued_frames: usize,
-    /// Bytes waiting for a home.
+    /// Bytes from the player that the home has not confirmed.
     pub(crate) queued_bytes: usize,
     /// Frames unacknowledged by the player.
     pub(crate) window_frames: usize,
@@ -21,13 +27,13 @@ pub(crate) struct Limits {
     pub(crate) window_bytes: usize,
 }
 
-/// What became of a frame that waits for a home.
+/// What became of a frame of the player's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Queued {
+pub(crate) enum Taken {
     /// Kept.
-    Kept,
-    /// Kept; there is no room for another.
-    KeptFull,
+    Yes,
+    /// Kept; the sender is to stop until the home has confirmed more.
+    Full,
     /// Not kept: the sender went on although it was told to stop.
     TooMany,
 }
@@ -36,185 +42,171 @@ pub(crate) enum Queued {
 #[derive(Debug, Clone)]
 pub(crate) struct Window {
     limits: Limits,
-    /// Frames to the player, oldest first: number `base` onwards.
-    down: Frames,
-    base: u64,
-    /// Frames below this number have been given to the present connection.
-    sent: u64,
-    up: Frames,
-    received: u64,
-}
-
-/// Frames in a row. Copied, not shared: a frame is a slice of a buffer that many sessions' frames came in, and keeping one
-/// would keep them all. One ring for all bytes, so that the usual case allocates nothing.
-#[derive(Debug, Clone, Default)]
-struct Frames {
-    lengths: VecDeque<u32>,
-    bytes: VecDeque<u8>,
-}
-
-/// The highest count that a client is believed: no session comes near it, and counting on from it cannot overflow.
-const MAX_COUNT: u64 = 1 << 62;
-
-/// Room that an empty ring may keep, in bytes; after a burst the rest is given back.
-const KEPT_ROOM: usize = 4 * 1024;
-
-impl Frames {
-    fn len(&self) -> usize {
-        self.lengths.len()
-    }
-
-    fn push(&mut self, body: &Bytes) {
-        self.lengths.push_back(u32::try_from(body.len()).expect("a frame is at most 16 KiB long"));
-        self.bytes.extend(&body[..]);
-    }
-
-    fn pop(&mut self) -> bool {
-        let Some(length) = self.lengths.pop_front() else { return false };
-        self.bytes.drain(..length as usize);
-        if self.lengths.is_empty() && self.bytes.capacity() > KEPT_ROOM {
-            self.clear();
-        }
-        true
-    }
-
-    fn clear(&mut self) {
-        *self = Self::default();
-    }
-
-    /// All but the first `skip`.
-    fn copy_from(&self, skip: usize) -> Vec<Bytes> {
-        let mut at: usize = self.lengths.iter().take(skip).map(|length| *length as usize).sum();
-        let mut frames = Vec::with_capacity(self.len().saturating_sub(skip));
-        for length in self.lengths.iter().skip(skip) {
-            let end = at + *length as usize;
-            frames.push(self.bytes.range(at..end).copied().collect());
-            at = end;
-        }
-        frames
-    }
+    down: Backlog,
+    /// Downstream frames below this number have been given to the present connection.
+    given: u64,
+    up: Backlog,
+    /// Upstream frames below this number have been sent to the present home.
+    forwarded: u64,
 }
 
 impl Window {
     /// Nothing sent, nothing received.
     #[must_use]
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, down: Frames::default(), base: 0, sent: 0, up: Frames::default(), received: 0 }
+        let down = tidegate_window::Limits { frames: limits.window_frames, bytes: limits.window_bytes };
+        // Never reached: beyond it nothing is taken.
+        let up = tidegate_window::Limits { frames: usize::MAX, bytes: usize::MAX };
+        Self { limits, down: Backlog::new(down), given: 0, up: Backlog::new(up), forwarded: 0 }
     }
+
+    // To the player.
 
     /// A frame for the player, that is being given to the connection now.
-    pub(crate) fn sent(&mut self, body: &Bytes) {
-        debug_assert_eq!(self.sent, self.total(), "frames that wait go first");
-        self.push(body);
-        self.sent = self.total();
-    }
-
-    /// A frame for the player, that waits.
-    pub(crate) fn keep(&mut self, body: &Bytes) {
-        self.push(body);
-    }
-
-    fn push(&mut self, body: &Bytes) {
+    pub(crate) fn sent(&mut self, body: &[u8]) {
+        debug_assert_eq!(self.given, self.down.total(), "frames that wait go first");
         self.down.push(body);
-        while self.down.len() > self.limits.window_frames || self.down.bytes.len() > self.limits.window_bytes {
-            self.forget_oldest();
-        }
+        self.given = self.down.total();
     }
 
-    fn forget_oldest(&mut self) {
-        if self.down.pop() {
-            self.base += 1;
-            self.sent = self.sent.max(self.base);
-        }
-    }
-
-    fn total(&self) -> u64 {
-        self.base + self.down.len() as u64
+    /// A frame for the player, to be given later.
+    pub(crate) fn keep(&mut self, body: &[u8]) {
+        self.down.push(body);
     }
 
     /// The player has received so many.
     pub(crate) fn acknowledged(&mut self, received: u64) {
-        while self.base < received.min(self.sent) {
-            self.forget_oldest();
-        }
+        self.down.acknowledge(received.min(self.given));
+    }
+
+    /// How many frames the player has acknowledged, as far as it matters: the number of the oldest frame kept.
+    #[must_use]
+    pub(crate) const fn delivered(&self) -> u64 {
+        self.down.base()
+    }
+
+    /// How many frames for the player there were since the session began.
+    #[must_use]
+    pub(crate) fn total_down(&self) -> u64 {
+        self.down.total()
     }
 
     /// True if frames wait to be given to the connection.
     #[must_use]
     pub(crate) fn has_unsent(&self) -> bool {
-        self.sent < self.total()
+        self.given < self.down.total()
+    }
+
+    /// The number of the next frame that the connection is given.
+    #[must_use]
+    pub(crate) const fn next_frame(&self) -> u64 {
+        self.given
     }
 
     /// The frames that wait; they count as given to the connection from now on.
     pub(crate) fn take_unsent(&mut self) -> Vec<Bytes> {
-        let skip = usize::try_from(self.sent - self.base).unwrap_or(usize::MAX);
-        self.sent = self.total();
-        self.down.copy_from(skip)
-    }
-
-    /// The player is back on a new connection, having received so many. What it lacks waits again. Returns true if some of
-    /// that is gone.
-    pub(crate) fn resume(&mut self, received: u64) -> bool {
-        let received = received.min(MAX_COUNT);
-        self.sent = self.total();
-        self.acknowledged(received);
-        let gap = received != self.base;
-        if gap {
-            // The player counts what it gets, so the numbers go on from its count.
-            self.base = received;
-        }
-        self.sent = self.base;
-        gap
-    }
-
-    /// A client that knows nothing of this session took it over: both counts start anew. Frames that the old one sent and
-    /// that wait for a home stay.
-    pub(crate) fn restart(&mut self) {
-        self.down.clear();
-        self.base = 0;
-        self.sent = 0;
-        self.received = 0;
-    }
-
-    /// This gateway knows the session from a world server's roster only: the player's counts are taken over.
-    pub(crate) fn adopt(&mut self, received_by_player: u64, sent_by_player: u64) {
-        self.restart();
-        self.base = received_by_player.min(MAX_COUNT);
-        self.sent = self.base;
-        self.received = sent_by_player.min(MAX_COUNT);
-    }
-
-    /// A frame of the player's that goes straight on.
-    pub(crate) const fn forwarded(&mut self) {
-        self.received += 1;
-    }
-
-    /// A frame of the player's that waits for a home. Frames beyond the limit are taken up to twice its size, because the
-    /// sender may have had some in hand when told to stop.
-    pub(crate) fn queue(&mut self, body: &Bytes) -> Queued {
-        if self.up.len() >= 2 * self.limits.queued_frames || self.up.bytes.len() >= 2 * self.limits.queued_bytes {
-            return Queued::TooMany;
-        }
-        self.received += 1;
-        self.up.push(body);
-        if self.up.len() >= self.limits.queued_frames || self.up.bytes.len() >= self.limits.queued_bytes {
-            Queued::KeptFull
-        } else {
-            Queued::Kept
-        }
-    }
-
-    /// The player's frames that waited, in order.
-    pub(crate) fn take_queued(&mut self) -> Vec<Bytes> {
-        let frames = self.up.copy_from(0);
-        self.up.clear();
+        let frames = self.down.from(self.given);
+        self.given = self.down.total();
         frames
     }
 
-    /// How many of the player's frames were taken.
+    /// The player is back on a new connection, having received so many. What it lacks waits again. True if some of that is
+    /// gone, or the player knows of more than there is.
+    pub(crate) fn resume(&mut self, received: u64) -> bool {
+        let gap = received < self.down.base() || received > self.down.total();
+        self.down.acknowledge(received);
+        self.given = self.down.base();
+        gap
+    }
+
+    // From the player.
+
+    /// A frame of the player's.
+    pub(crate) fn take(&mut self, body: &[u8], goes_on: bool) -> Taken {
+        if self.unconfirmed() >= 2 * self.limits.queued_frames as u64 || self.up.bytes() >= 2 * self.limits.queued_bytes {
+            return Taken::TooMany;
+        }
+        self.up.push(body);
+        if goes_on {
+            debug_assert_eq!(self.forwarded + 1, self.up.total(), "frames that wait go first");
+            self.forwarded = self.up.total();
+        }
+        if self.is_full() { Taken::Full } else { Taken::Yes }
+    }
+
+    fn is_full(&self) -> bool {
+        self.unconfirmed() >= self.limits.queued_frames as u64 || self.up.bytes() >= self.limits.queued_bytes
+    }
+
+    /// The home has received so many. True if there is ample room again.
+    pub(crate) fn confirmed(&mut self, received: u64) -> bool {
+        self.up.acknowledge(received.min(self.forwarded));
+        self.has_room()
+    }
+
+    /// True if a sender that was told to stop may go on.
+    #[must_use]
+    pub(crate) fn has_room(&self) -> bool {
+        self.unconfirmed() <= self.limits.queued_frames as u64 / 2 && self.up.bytes() <= self.limits.queued_bytes / 2
+    }
+
+    /// The player's frames that wait, in order; they count as sent to the home from now on.
+    pub(crate) fn take_queued(&mut self) -> Vec<Bytes> {
+        let frames = self.up.from(self.forwarded);
+        self.forwarded = self.up.total();
+        frames
+    }
+
+    /// How many of the player's frames are here, and not confirmed by a home: a player who resumes sends them again.
+    #[must_use]
+    pub(crate) fn unconfirmed(&self) -> u64 {
+        self.up.total() - self.up.base()
+    }
+
+    /// How many of the player's frames homes have confirmed.
     #[must_use]
     pub(crate) const fn received(&self) -> u64 {
-        self.received
+        self.up.base()
+    }
+
+    /// What was on its way to the home has arrived there (it is the home's word that says so), or is gone with it.
+    pub(crate) fn settle_up(&mut self) {
+        self.up.acknowledge(self.forwarded);
+    }
+
+    // Homes.
+
+    /// For a new home, after [`Self::settle_up`].
+    #[must_use]
+    pub(crate) fn channel(&self) -> Channel {
+        Channel {
+            up: self.up.base(),
+            down: self.down.base(),
+            frames: self.down.from(self.down.base()),
+            ..Channel::default()
+        }
+    }
+
+    /// The home was taken up again after a broken link: it has received so many of the player's frames, and its next one has
+    /// the number `channel.down`. What it lacks waits again. True if frames for the player are gone.
+    pub(crate) fn rejoin(&mut self, channel: &Channel) -> bool {
+        let up = channel.up.min(self.up.total());
+        self.up.acknowledge(up);
+        self.forwarded = up.max(self.up.base());
+        let gap = channel.down != self.down.total();
+        if gap {
+            self.down.adopt(channel.down, []);
+            self.given = self.down.base();
+        }
+        gap
+    }
+
+    /// Nothing is known here of the frames so far: the counts are these, and nothing waits.
+    pub(crate) fn adopt(&mut self, up: u64, down: u64) {
+        self.down.adopt(down, []);
+        self.given = self.down.base();
+        self.up.adopt(up.min(MAX_COUNT), []);
+        self.forwarded = self.up.base();
     }
 }
 
@@ -224,16 +216,16 @@ mod tests {
 
     const LIMITS: Limits = Limits { queued_frames: 3, queued_bytes: 100, window_frames: 4, window_bytes: 100 };
 
-    fn body(n: u8) -> Bytes {
-        Bytes::copy_from_slice(&[n])
-    }
-
     fn sent(frames: std::ops::Range<u8>) -> Window {
         let mut window = Window::new(LIMITS);
         for n in frames {
-            window.sent(&body(n));
+            window.sent(&[n]);
         }
         window
+    }
+
+    fn firsts(frames: &[Bytes]) -> Vec<u8> {
+        frames.iter().map(|b| b[0]).collect()
     }
 
     #[test]
@@ -244,27 +236,27 @@ mod tests {
             let mut window = sent(0..3);
             window.acknowledged(acknowledged);
             assert_eq!(window.resume(received), gap, "{acknowledged} {received}");
-            let frames: Vec<u8> = window.take_unsent().iter().map(|b| b[0]).collect();
-            assert_eq!(frames, expect);
+            assert_eq!(firsts(&window.take_unsent()), expect);
         }
     }
 
     #[test]
-    fn an_overflow_is_a_gap_and_counts_go_on_from_the_players() {
+    fn after_a_gap_the_numbers_are_still_those_of_the_world_server() {
         let mut window = sent(0..6);
         assert!(window.resume(1), "frame 1 fell out");
+        assert_eq!(window.next_frame(), 2);
         assert_eq!(window.take_unsent().len(), 4);
-        window.acknowledged(5);
-        assert!(!window.resume(5));
+        window.acknowledged(6);
+        assert!(!window.resume(6));
         assert!(window.take_unsent().is_empty());
     }
 
     #[test]
     fn an_ack_of_frames_never_sent_forgets_only_what_was() {
         let mut window = sent(0..2);
-        window.keep(&body(9));
+        window.keep(&[9]);
         window.acknowledged(100);
-        assert_eq!(window.take_unsent(), vec![body(9)]);
+        assert_eq!(firsts(&window.take_unsent()), [9]);
     }
 
     #[test]
@@ -274,22 +266,41 @@ mod tests {
         let mut adopted = Window::new(LIMITS);
         adopted.adopt(u64::MAX, u64::MAX);
         for window in [&mut resumed, &mut adopted] {
-            window.keep(&body(9));
-            assert_eq!(window.take_unsent(), vec![body(9)]);
-            window.forwarded();
-            assert_eq!(window.queue(&body(1)), Queued::Kept);
+            window.keep(&[9]);
+            assert_eq!(firsts(&window.take_unsent()), [9]);
+            assert_eq!(window.take(&[1], true), Taken::Yes);
             window.acknowledged(u64::MAX);
             assert!(!window.has_unsent());
         }
     }
 
     #[test]
-    fn the_queue_says_when_to_stop() {
+    fn the_sender_is_told_to_stop_until_the_home_has_confirmed() {
         let mut window = Window::new(LIMITS);
-        let said: Vec<_> = (0..7).map(|n| window.queue(&body(n))).collect();
-        assert_eq!(&said[..3], [Queued::Kept, Queued::Kept, Queued::KeptFull]);
-        assert_eq!(said[6], Queued::TooMany);
+        let said: Vec<_> = (0..7).map(|n| window.take(&[n], n < 2)).collect();
+        assert_eq!(&said[..3], [Taken::Yes, Taken::Yes, Taken::Full]);
+        assert_eq!(said[6], Taken::TooMany);
+        assert_eq!(firsts(&window.take_queued()), [2, 3, 4, 5]);
+        assert!(!window.confirmed(3));
+        assert!(window.confirmed(6));
         assert_eq!(window.received(), 6);
-        assert_eq!(window.take_queued().len(), 6);
+        assert!(window.take_queued().is_empty());
+    }
+
+    #[test]
+    fn what_a_home_did_not_receive_goes_to_it_again() {
+        let mut window = Window::new(LIMITS);
+        for n in 0..4 {
+            window.take(&[n], true);
+        }
+        window.confirmed(1);
+        assert!(!window.rejoin(&Channel { up: 2, down: 0, ..Channel::default() }));
+        assert_eq!(firsts(&window.take_queued()), [2, 3]);
+        assert_eq!(window.received(), 2);
+        window.sent(&[7]);
+        assert!(!window.rejoin(&Channel { up: 4, down: 1, ..Channel::default() }));
+        assert!(window.take_queued().is_empty());
+        assert!(window.rejoin(&Channel { up: 4, down: 5, ..Channel::default() }), "frames 1 to 4 are gone");
+        assert_eq!(window.next_frame(), 5);
     }
 }

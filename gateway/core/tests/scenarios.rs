@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use gateway_core::table::{Boundaries, Environment, RealmTable, Rules, Server};
 use gateway_core::{
-    Action, CommandAction, CommandOutcome, ConnKey, Core, CoreConfig, Downstream, EmbeddedDirectory, FromWorld,
+    Action, Channel, CommandAction, CommandOutcome, ConnKey, Core, CoreConfig, Downstream, EmbeddedDirectory, FromWorld,
     HoldReason, Input, Place, PlayerMessage, Refusal, RefusedReason, Resident, ServerKey, SessionCommand, SessionKey,
     StateBlob, ToWorld, Upstream, VerifiedHello, Who,
 };
@@ -57,6 +57,10 @@ fn environment(name: &str, capacity: u32, zones: &[&str]) -> Environment {
         clients: Some(">=1".parse().unwrap()),
         servers: vec![server],
     }
+}
+
+fn attached(handle: u32, epoch: Epoch, zone: &str) -> FromWorld {
+    FromWorld::Attached { handle, epoch, place: shared(zone), channel: Channel::default(), pin: None, party: None }
 }
 
 impl Stage {
@@ -191,7 +195,7 @@ impl Stage {
         let session = self.session();
         let (handle, attach) = self.told(server);
         let ToWorld::Attach { epoch, .. } = attach else { panic!("{attach:?}") };
-        self.world(server, FromWorld::Attached { handle, epoch, place: shared("entry") });
+        self.world(server, attached(handle, epoch, "entry"));
         assert!(matches!(self.said(conn), PlayerMessage::Welcome { .. }));
         (session, handle)
     }
@@ -221,7 +225,7 @@ fn frame(n: u8) -> Bytes {
 }
 
 fn refused(handle: u32, reason: Refusal) -> FromWorld {
-    FromWorld::AttachRefused { handle, reason, message: "no".to_owned(), highest_epoch: Epoch(0), place: None }
+    FromWorld::AttachRefused { handle, reason, message: "no".to_owned(), highest_epoch: Epoch(0), saved_epoch: Epoch(0), place: None }
 }
 
 #[test]
@@ -235,6 +239,7 @@ fn a_login_goes_on_above_a_stale_epoch_and_to_the_characters_zone() {
         reason: Refusal::StaleEpoch,
         message: String::new(),
         highest_epoch: Epoch(7),
+        saved_epoch: Epoch(0),
         place: None,
     };
     stage.world(BLUE, stale);
@@ -245,13 +250,14 @@ fn a_login_goes_on_above_a_stale_epoch_and_to_the_characters_zone() {
         reason: Refusal::WrongZone,
         message: String::new(),
         highest_epoch: Epoch(0),
+        saved_epoch: Epoch(0),
         place: Some(shared("forest")),
     };
     stage.world(BLUE, wrong);
     let (handle, attach) = stage.told(BLUE);
     let ToWorld::Attach { epoch, place, .. } = attach else { panic!("{attach:?}") };
     assert_eq!((epoch, place), (Epoch(9), Some(shared("forest"))));
-    stage.world(BLUE, FromWorld::Attached { handle, epoch, place: shared("forest") });
+    stage.world(BLUE, attached(handle, epoch, "forest"));
     let PlayerMessage::Welcome { at, .. } = stage.said(conn) else { panic!("no welcome") };
     assert_eq!((at.epoch, at.cause, at.zone), (Epoch(9), Cause::Login, zone("forest")));
 }
@@ -366,7 +372,7 @@ fn a_boundary_after_the_flip_is_a_hand_over_with_the_frames_in_order() {
     assert_eq!((at.epoch, at.cause, at.environment.as_str(), gap_us), (Epoch(2), Cause::Zone, "green", 3_000));
     assert_eq!(stage.next(), Action::ResendToPlayer { conn: ConnKey(1), frames: vec![frame(9)] });
     assert_eq!(stage.next(), Action::ForwardQueued { server: GREEN, handle: target, frames: vec![frame(1)] });
-    let forward = Upstream::Forward { server: GREEN, handle: target };
+    let forward = Upstream::Forward { server: GREEN, handle: target, pause: false };
     assert_eq!(stage.core.upstream(stage.now, session, &frame(2)), forward);
     assert_eq!(stage.core.counters().handovers_completed, 1);
 }
@@ -429,13 +435,13 @@ fn an_attach_of_the_old_table_is_taken_back_before_the_new_one_is_acknowledged()
     stage.accept(Some("green"), 10);
     assert!(matches!(stage.told(BLUE), (_, ToWorld::Leave { reason: "rerouted", .. })));
     stage.nothing();
-    stage.world(BLUE, FromWorld::Attached { handle, epoch: Epoch(1), place: shared("entry") });
+    stage.world(BLUE, attached(handle, Epoch(1), "entry"));
     stage.nothing();
     stage.world(BLUE, FromWorld::Left { handle });
     assert_eq!(stage.next(), Action::AckTable { generation: Generation(2) });
     let (handle, attach) = stage.told(GREEN);
     assert!(matches!(attach, ToWorld::Attach { epoch: Epoch(2), .. }), "{attach:?}");
-    stage.world(GREEN, FromWorld::Attached { handle, epoch: Epoch(2), place: shared("entry") });
+    stage.world(GREEN, attached(handle, Epoch(2), "entry"));
     assert!(matches!(stage.said(conn), PlayerMessage::Welcome { at, .. } if at.environment.as_str() == "green"));
 }
 
@@ -573,7 +579,7 @@ fn a_lost_home_is_waited_for_until_its_lease_is_over() {
     stage.link(BLUE);
     let (handle, attach) = stage.told(BLUE);
     assert!(matches!(attach, ToWorld::Attach { epoch: Epoch(2), cause: Cause::Crash, .. }), "{attach:?}");
-    stage.world(BLUE, FromWorld::Attached { handle, epoch: Epoch(2), place: shared("entry") });
+    stage.world(BLUE, attached(handle, Epoch(2), "entry"));
     assert!(matches!(stage.said(ConnKey(1)), PlayerMessage::Moved { at, .. } if at.cause == Cause::Crash));
     assert_eq!(stage.next(), Action::ForwardQueued { server: BLUE, handle, frames: vec![frame(1)] });
 }
@@ -621,6 +627,7 @@ fn blue_comes_back(stage: &mut Stage) {
         frozen: false,
         prepared: false,
         pin: None,
+        gateway: None,
     };
     stage.tell(Input::LinkUp { server: BLUE, instance: InstanceId(Uuid::from_u128(1)) });
     stage.tell(Input::Resident { server: BLUE, resident });
@@ -647,7 +654,7 @@ fn a_server_forgets_what_is_left_of_an_earlier_session() {
     let (handle, attach) = stage.told(GREEN);
     let ToWorld::Attach { epoch, .. } = attach else { panic!("{attach:?}") };
     assert!(epoch > Epoch(1), "{epoch}");
-    stage.world(GREEN, FromWorld::Attached { handle, epoch, place: shared("entry") });
+    stage.world(GREEN, attached(handle, epoch, "entry"));
     blue_comes_back(&mut stage);
     assert_eq!(stage.told(BLUE), (0, ToWorld::Owner { session: session_id(1), epoch, server: None }));
 }
@@ -667,7 +674,7 @@ fn a_leftover_that_is_found_while_a_home_is_sought_is_forgotten_once_there_is_on
     });
     let (handle, epoch) = attach.expect("green is to take it");
     stage.out.clear();
-    stage.world(GREEN, FromWorld::Attached { handle, epoch, place: shared("entry") });
+    stage.world(GREEN, attached(handle, epoch, "entry"));
     assert_eq!(stage.told(BLUE), (0, ToWorld::Owner { session: session_id(1), epoch, server: None }));
 }
 
@@ -689,12 +696,12 @@ fn a_login_that_is_taken_up_again_is_rerouted_by_a_flip() {
     let (handle, leave) = stage.told(BLUE);
     assert!(matches!(leave, ToWorld::Leave { reason: "rerouted", .. }), "{leave:?}");
     stage.nothing();
-    stage.world(BLUE, FromWorld::Attached { handle, epoch: Epoch(1), place: shared("entry") });
+    stage.world(BLUE, attached(handle, Epoch(1), "entry"));
     stage.world(BLUE, FromWorld::Left { handle });
     assert_eq!(stage.next(), Action::AckTable { generation: Generation(2) });
     let (handle, attach) = stage.told(GREEN);
     let ToWorld::Attach { epoch, .. } = attach else { panic!("{attach:?}") };
-    stage.world(GREEN, FromWorld::Attached { handle, epoch, place: shared("entry") });
+    stage.world(GREEN, attached(handle, epoch, "entry"));
     let PlayerMessage::Welcome { at, .. } = stage.said(conn) else { panic!("no welcome") };
     assert_eq!(at.environment.as_str(), "green");
     assert_eq!(stage.core.counters().misroutes, 0);

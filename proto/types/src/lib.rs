@@ -3,6 +3,7 @@
 //! Knows nothing of storage, wire or I/O; depends on std, serde and uuid only.
 
 mod id;
+pub mod sabotage;
 mod time;
 
 pub use id::{

@@ -13,6 +13,12 @@ impl Core {
     /// The session has a home that plays it: the player is told, what waited goes on its way.
     pub(super) fn arrived(&mut self, key: SessionKey, seat: Seat, place: Place, cause: Option<Cause>, cx: &mut Cx<'_>) {
         self.note_place(key, seat, place);
+        if self.sessions[key.index()].restart.is_some() {
+            self.sessions[key.index()].in_play = true;
+            self.begin_restart(key, seat, cx);
+            return;
+        }
+        self.ack_home(key);
         let session = &mut self.sessions[key.index()];
         session.in_play = true;
         let gap = session.homeless.take().map_or(0, |since| micros(cx.now.mono.since(since)));
@@ -49,9 +55,11 @@ impl Core {
         let grace_ms = self.table.as_ref().map_or(0, |t| millis(t.rules().grace));
         let session = &mut self.sessions[key.index()];
         session.greeted = true;
+        // It sends again what is not confirmed, for this gateway might have been another one.
+        session.again = session.window.unconfirmed();
         session.told = session.pin.as_ref().map(|pin| pin.environment.clone());
-        let (received_frames, gap) = (session.window.received(), session.gap);
-        let message = PlayerMessage::Welcome { at, received_frames, gap, grace_ms };
+        let (received_frames, gap, next_frame) = (session.window.received(), session.gap, session.window.next_frame());
+        let message = PlayerMessage::Welcome { at, received_frames, gap, grace_ms, next_frame };
         cx.out.push(Action::ToPlayer { conn, message });
         self.send_unsent(key, cx);
     }
@@ -71,9 +79,11 @@ impl Core {
         if !frames.is_empty() {
             cx.out.push(Action::ForwardQueued { server: seat.server, handle: seat.handle, frames });
         }
-        if std::mem::take(&mut session.paused)
+        if session.paused
+            && session.window.has_room()
             && let Some(conn) = session.conn
         {
+            session.paused = false;
             cx.out.push(Action::ResumeReading { conn });
         }
     }

@@ -6,7 +6,7 @@ use crate::directory::DirectoryOp;
 use crate::handover::{Event, Seat};
 use crate::key::{ConnKey, SessionKey};
 use crate::message::{PlayerMessage, ToWorld};
-use crate::session::{Ending, Search, State, Then};
+use crate::session::{Ending, Finding, Search, Standing, State, Then};
 
 impl Core {
     pub(super) fn on_logout(&mut self, conn: ConnKey, cx: &mut Cx<'_>) {
@@ -50,6 +50,11 @@ impl Core {
         if session.ending.is_some() || matches!(session.state, State::Leaving { then: Then::End(_), .. }) {
             return;
         }
+        if self.is_on_its_way(key) {
+            self.forget(key, cx);
+            return;
+        }
+        let session = &mut self.sessions[key.index()];
         if !session.in_play && matches!(session.state, State::Waiting { .. } | State::Claiming { .. }) {
             self.end(key, Ending { reason: "lost", message: String::new() }, cx);
             return;
@@ -57,6 +62,14 @@ impl Core {
         self.counters.detached += 1;
         self.start_grace(key, cx);
         self.sync_parking(key, cx);
+    }
+
+    /// It lives with another gateway, as far as it lives, and this one has told no world server of it yet.
+    fn is_on_its_way(&self, key: SessionKey) -> bool {
+        let session = &self.sessions[key.index()];
+        let untold = matches!(session.state, State::Finding(_) | State::Waiting { .. });
+        session.standing != Standing::Held
+            && ((untold && !session.known) || (session.foreign && matches!(session.state, State::Lost { .. })))
     }
 
     pub(super) fn start_grace(&mut self, key: SessionKey, cx: &Cx<'_>) {
@@ -81,9 +94,19 @@ impl Core {
 
     /// Ends the session, now or as soon as its state allows.
     pub(super) fn end(&mut self, key: SessionKey, ending: Ending, cx: &mut Cx<'_>) {
+        if self.is_on_its_way(key) {
+            self.farewell(key, &ending, cx);
+            self.forget(key, cx);
+            return;
+        }
         let session = &mut self.sessions[key.index()];
         match &mut session.state {
             State::Waiting { .. } => self.finish_saying(key, &ending, cx),
+            // Held here, and contradicted by a world server: whoever has it now ends it.
+            State::Finding(_) => {
+                self.farewell(key, &ending, cx);
+                self.forget(key, cx);
+            }
             State::Claiming { to, seat, .. } => {
                 let seat = *seat;
                 // Whether the claim succeeds or not, what is cleared is what it would have made.
@@ -145,6 +168,7 @@ impl Core {
             Then::Replace { search, .. } => {
                 self.rerouting.remove(&key);
                 let session = &mut self.sessions[key.index()];
+                session.proven.insert(session.epoch);
                 if session.in_play {
                     // A server that never took up the attach may hold it still, by no handle: it is dismissed by name.
                     session.leftover = Some((seat.server, session.id));
@@ -220,6 +244,9 @@ impl Core {
         self.rerouting.remove(&key);
         self.dirty.remove(&key);
         let session = self.sessions.remove(key.index());
+        if let State::Finding(Finding::Searching { id, .. }) = &session.state {
+            self.searching.remove(id);
+        }
         for instance in &session.instances {
             self.servers.leave_instance(instance, key);
         }
@@ -241,7 +268,7 @@ impl Core {
             cx.tell_world(Seat { server, handle: 0 }, owner);
         }
         if session.claimed.0 > 0 {
-            self.tell_directory(session.who.clone(), DirectoryOp::Clear { epoch: session.claimed }, cx);
+            self.tell_directory(session.who.clone(), DirectoryOp::Clear { epoch: session.claimed, session: session.id }, cx);
         }
         self.count_row(session.reported.as_ref().map(|row| row.state), None);
         if session.reported.is_some() {

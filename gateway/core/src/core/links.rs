@@ -39,6 +39,9 @@ impl Core {
             self.break_link(key, cx);
             self.dial_if_wanted(key, cx);
         }
+        if self.servers.get(key).is_none_or(|state| !matches!(state.link, Link::Up { .. })) {
+            self.search_without(key, cx);
+        }
         let freed: Vec<SessionKey> =
             self.lost_on(key).filter(|(_, of)| *of == instance).map(|(session, _)| session).collect();
         for session in freed {
@@ -108,6 +111,7 @@ impl Core {
             // The seat was kept for it only; the claim's answer finds it gone.
             State::Claiming { .. } => {}
             State::Waiting { .. }
+            | State::Finding(_)
             | State::Attaching { .. }
             | State::Playing { .. }
             | State::Moving(_)
@@ -133,6 +137,8 @@ impl Core {
             self.counters.homes_lost += 1;
             self.counters.holds_home_lost += 1;
         }
+        // As far as its home had come, at either of them.
+        session.proven.insert(session.epoch);
         session.state = State::Lost { server, instance, search };
         if let Some(conn) = session.conn {
             let message = PlayerMessage::Hold { place: 0, reason: HoldReason::HomeLost };
@@ -140,6 +146,11 @@ impl Core {
         }
         self.dirty.insert(key);
         self.set_step(key, Some(free_at));
+        if self.sessions[key.index()].foreign {
+            self.set_step(key, None);
+            self.watch_foreign(key, cx);
+            return;
+        }
         if self.servers.ready_instance(server) == Some(instance) {
             // The link has come back meanwhile, and its roster was read before this session was lost.
             self.regain(key, server, cx);
@@ -159,6 +170,15 @@ impl Core {
         let session = &mut self.sessions[key.index()];
         let State::Lost { server, instance, search } = &session.state else { return };
         let (lost, search) = ((*server, *instance), search.clone());
+        if std::mem::take(&mut session.foreign) {
+            // Its home is certainly gone: it is restored as if it had been this gateway's.
+            (session.known, session.in_play, session.uncounted) = (true, true, true);
+            if let Some((received, sent)) = session.counts {
+                session.window.adopt(sent, received);
+                session.uncounted = false;
+                session.gap = true;
+            }
+        }
         if let Some(ending) = session.ending.take() {
             self.finish_saying(key, &ending, cx);
             return;
@@ -174,6 +194,7 @@ impl Core {
                 Some((SessionKey(super::servers::key_of(index).0), *instance))
             }
             State::Waiting { .. }
+            | State::Finding(_)
             | State::Claiming { .. }
             | State::Attaching { .. }
             | State::Playing { .. }

@@ -1,14 +1,16 @@
 //! Players coming: hello, takeover, resume, and the way into a world server (claim, attach).
 
+use std::collections::BTreeSet;
+
 use tidegate_types::Epoch;
 
-use super::{ConnUse, Core, Cx, Warm};
+use super::{ConnUse, Core, Cx, SecondLogin, Warm};
 use crate::action::{Action, Close};
 use crate::handover::Seat;
 use crate::input::VerifiedHello;
 use crate::key::{ConnKey, SessionKey};
-use crate::message::{HoldReason, PlayerMessage, RefusedReason, ToWorld};
-use crate::session::{Doing, Search, Session, State, Then};
+use crate::message::{HoldReason, PlayerMessage, RefusedReason};
+use crate::session::{Doing, Search, Session, Standing, State, Then};
 use crate::window::{Limits, Window};
 
 /// Tries of one search before a login is refused, or a restoration takes a breath. A login normally takes three at the
@@ -35,6 +37,10 @@ impl Core {
         }
         match (self.by_who.get(hello.who()).copied(), hello) {
             (Some(key), hello) => self.take_over(key, conn, hello, cx),
+            (None, hello @ VerifiedHello::Resume { .. }) if self.is_shared() => {
+                let key = self.begin(conn, hello, cx);
+                self.inquire(key, cx);
+            }
             (None, VerifiedHello::Resume { .. }) => {
                 self.counters.refused += 1;
                 refuse(conn, RefusedReason::ResumeUnknown, "the session is over", 0, cx);
@@ -55,12 +61,23 @@ impl Core {
     fn begin(&mut self, conn: ConnKey, hello: VerifiedHello, cx: &mut Cx<'_>) -> SessionKey {
         let (VerifiedHello::Login { session: id, who, .. } | VerifiedHello::Resume { session: id, who, .. }) = &hello;
         let (id, who) = (*id, who.clone());
-        let (party, client_version) = match hello {
-            VerifiedHello::Login { party, client_version, .. } => (party, client_version),
-            VerifiedHello::Resume { client_version, .. } => (None, client_version),
-        };
-        let mut session = self.blank(id, who, party, cx);
-        session.client_version = client_version;
+        let mut session = self.blank(id, who, None, cx);
+        match hello {
+            VerifiedHello::Login { party, client_version, .. } => {
+                session.party = party;
+                session.client_version = client_version;
+                session.standing = Standing::Login;
+                session.known = !self.is_shared();
+            }
+            VerifiedHello::Resume { client_version, epoch, received_frames, sent_frames, .. } => {
+                session.client_version = client_version;
+                session.epoch = epoch;
+                session.counts = Some((received_frames, sent_frames));
+                session.standing = Standing::Resume;
+                session.known = false;
+                session.resuming = true;
+            }
+        }
         session.conn = Some(conn);
         let key = self.insert(session);
         self.set_conn(conn, ConnUse::Session(key));
@@ -87,7 +104,16 @@ impl Core {
             paused: false,
             parked: false,
             in_play: false,
-            adopted: false,
+            standing: Standing::Held,
+            known: true,
+            foreign: false,
+            uncounted: false,
+            held_at: None,
+            counts: None,
+            restart: None,
+            restarting: false,
+            again: 0,
+            ack_due: false,
             leftover: None,
             resuming: false,
             gap: false,
@@ -102,6 +128,8 @@ impl Core {
             doing: Doing { active: cx.now.wall, ..Doing::default() },
             epoch: Epoch(0),
             claimed: Epoch(0),
+            proven: BTreeSet::new(),
+            learnt: None,
             pin: None,
             told: None,
             generation: self.generation().unwrap_or_default(),
@@ -137,6 +165,14 @@ impl Core {
             refuse(conn, RefusedReason::ResumeUnknown, "the session is over", 0, cx);
             return;
         }
+        if let VerifiedHello::Login { .. } = &hello
+            && self.config.second_login == SecondLogin::Refuse
+            && session.conn.is_some()
+        {
+            self.counters.refused += 1;
+            refuse(conn, RefusedReason::AlreadyOnline, "the character is connected already", 0, cx);
+            return;
+        }
         let is_ending = session.ending.is_some() || matches!(session.state, State::Leaving { then: Then::End(_), .. });
         if is_ending {
             if let Some((old, _)) = session.next.replace((conn, hello)) {
@@ -148,28 +184,34 @@ impl Core {
             cx.out.push(Action::ToPlayer { conn, message });
             return;
         }
-        let was_there = session.conn.is_some();
         match hello {
             VerifiedHello::Resume { received_frames, sent_frames, .. } => {
-                self.counters.resumes += 1;
                 session.resuming = true;
-                if session.adopted {
-                    session.window.adopt(received_frames, sent_frames);
-                    session.gap = true;
-                } else {
-                    session.gap = session.window.resume(received_frames);
+                session.counts = Some((received_frames, sent_frames));
+                if session.standing == Standing::Held {
+                    self.counters.resumes += 1;
+                    if session.uncounted {
+                        session.restart = Some((sent_frames, received_frames));
+                        session.gap = true;
+                    } else {
+                        session.gap = session.window.resume(received_frames);
+                    }
+                    self.counters.resume_gaps += u64::from(session.gap);
                 }
-                self.counters.resume_gaps += u64::from(session.gap);
             }
             VerifiedHello::Login { client_version, .. } => {
-                self.counters.takeovers += 1;
                 session.resuming = false;
-                session.window.restart();
+                session.counts = None;
                 session.gap = false;
                 session.client_version = client_version;
+                if session.standing == Standing::Held {
+                    self.counters.takeovers += 1;
+                    session.restart = Some((0, 0));
+                } else {
+                    session.standing = Standing::Login;
+                }
             }
         }
-        session.adopted = false;
         let old = session.conn.replace(conn);
         session.greeted = false;
         session.paused = false;
@@ -185,20 +227,24 @@ impl Core {
         match &session.state {
             State::Playing { seat, .. } => {
                 let seat = *seat;
-                // The game must know that another client needs to be told everything.
-                if was_there {
-                    cx.tell_world(seat, ToWorld::Park);
-                    session.parked = true;
+                if session.restart.is_some() {
+                    self.begin_restart(key, seat, cx);
+                } else {
+                    self.welcome(key, cx);
+                    self.sync_parking(key, cx);
                 }
-                self.welcome(key, cx);
-                self.sync_parking(key, cx);
             }
-            State::Moving(_) => self.welcome(key, cx),
+            State::Moving(_) if session.restart.is_none() => self.welcome(key, cx),
             State::Waiting { told, reason, .. } => {
                 let message = PlayerMessage::Hold { place: *told, reason: *reason };
                 cx.out.push(Action::ToPlayer { conn, message });
             }
-            State::Claiming { .. } | State::Attaching { .. } | State::Lost { .. } | State::Leaving { .. } => {
+            State::Finding(_)
+            | State::Claiming { .. }
+            | State::Attaching { .. }
+            | State::Moving(_)
+            | State::Lost { .. }
+            | State::Leaving { .. } => {
                 let message = PlayerMessage::Hold { place: 0, reason: HoldReason::HomeLost };
                 cx.out.push(Action::ToPlayer { conn, message });
             }
@@ -209,7 +255,7 @@ impl Core {
     pub(super) fn turn_away(&mut self, key: SessionKey, reason: RefusedReason, message: String, cx: &mut Cx<'_>) {
         self.counters.refused += 1;
         let retry_after_ms = match reason {
-            RefusedReason::ClientTooOld | RefusedReason::ResumeUnknown => 0,
+            RefusedReason::ClientTooOld | RefusedReason::ResumeUnknown | RefusedReason::AlreadyOnline => 0,
             RefusedReason::Unavailable => RETRY_AFTER_MS,
         };
         if let Some(conn) = self.sessions[key.index()].conn.take() {

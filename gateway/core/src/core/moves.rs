@@ -6,7 +6,7 @@ use super::servers::Role;
 use super::{Core, Cx};
 use crate::action::CommandOutcome;
 use crate::decide::RoutePermit;
-use crate::directory::{DirectoryOp, DirectoryOutcome, DirectoryRequest, Home};
+use crate::directory::{DirectoryOp, DirectoryOutcome};
 use crate::handover::{End, Event, Handover, Kept, Order, Outcome, Reason, Seat, Step};
 use crate::key::SessionKey;
 use crate::message::{Place, Refusal, StateBlob, ToWorld};
@@ -32,7 +32,9 @@ impl Core {
         self.enter_instance(key, &permit);
         let session = &mut self.sessions[key.index()];
         cx.tell_world(source, ToWorld::Freeze { epoch: session.epoch });
-        let handover = Handover::new((source, source_instance), (target, target_instance), permit, reason, cx.now.mono);
+        let epochs = (session.epoch, session.epoch.max(session.claimed).next());
+        let (from, to) = ((source, source_instance), (target, target_instance));
+        let handover = Handover::new(from, to, epochs, permit, reason, cx.now.mono);
         session.state = State::Moving(Box::new(handover));
         self.set_step(key, Some(cx.now.mono + self.config.step_timeout));
         self.dirty.insert(key);
@@ -100,7 +102,10 @@ impl Core {
         }
         let environment = self.table.as_ref().and_then(|t| t.environment(h.permit.environment()));
         let readable = environment.is_none_or(|e| e.formats_read.is_empty() || e.formats_read.contains(&blob.format));
-        self.sessions[key.index()].homeless = Some(cx.now.mono);
+        let session = &mut self.sessions[key.index()];
+        session.homeless = Some(cx.now.mono);
+        // It comes after all that was sent before the freeze.
+        session.window.settle_up();
         self.handover_event(key, Event::Frozen { blob, readable }, cx);
     }
 
@@ -162,34 +167,31 @@ impl Core {
     pub(super) fn on_commit_answer(
         &mut self,
         key: SessionKey,
-        request: &DirectoryRequest,
         outcome: DirectoryOutcome,
         cx: &mut Cx<'_>,
     ) {
         let session = &mut self.sessions[key.index()];
         match outcome {
-            DirectoryOutcome::Done(epoch) => {
-                session.epoch = epoch;
-                session.claimed = epoch;
+            DirectoryOutcome::Found(_) => self.counters.strays += 1,
+            DirectoryOutcome::Done(_) | DirectoryOutcome::Unavailable => {
+                // Out of reach: this gateway holds the session, so its word is enough; the directory is told later.
+                let State::Moving(h) = &session.state else { return };
+                session.epoch = h.epochs.1;
+                session.claimed = session.epoch;
+                session.proven.insert(session.epoch);
                 self.handover_event(key, Event::Committed, cx);
             }
-            DirectoryOutcome::Conflict(entry) if entry.epoch < session.epoch => {
-                // The directory forgot: this gateway knows better, and says so before it asks again.
-                let State::Moving(h) = &session.state else { return };
-                let source = self.servers.get(h.source.server).map(|s| s.id.clone());
-                let (instance, who, epoch, id) = (h.source_instance, session.who.clone(), session.epoch, session.id);
-                if let Some(server) = source {
-                    let home = Home { session: id, server, instance };
-                    self.tell_directory(who, DirectoryOp::Raise { epoch, home }, cx);
-                }
-                let ask = self.ask(key, request.op.clone(), cx);
-                if let State::Moving(h) = &mut self.sessions[key.index()].state {
-                    h.ask = Some(ask);
-                }
-            }
             DirectoryOutcome::Conflict(entry) => {
-                session.epoch = session.epoch.max(entry.epoch);
-                self.handover_event(key, Event::Conflict, cx);
+                session.claimed = entry.epoch;
+                let State::Moving(h) = &mut session.state else { return };
+                if entry.epoch < h.epochs.1 && entry.epoch <= h.epochs.0 {
+                    // The directory forgot: this gateway knows better. It goes upward from what is there.
+                    h.ask = None;
+                    self.commit(key, cx);
+                } else {
+                    // Somebody else tried for the player. Nobody can have it: the source holds it, frozen at this gateway's word.
+                    self.handover_event(key, Event::Conflict, cx);
+                }
             }
         }
     }
@@ -252,10 +254,12 @@ impl Core {
             Order::Prepare(blob) => {
                 let prepare = ToWorld::Prepare {
                     identity: session.identity(session.pin_by(&h.permit, cx.now.wall)),
-                    epoch: session.epoch.next(),
+                    epoch: h.epochs.1,
+                    from: self.is_shared().then_some(h.epochs.0),
                     blob,
                     place: h.permit.place().cloned(),
                     cause: h.permit.cause(),
+                    channel: session.window.channel(),
                 };
                 cx.tell_world(target, prepare);
             }
@@ -264,7 +268,7 @@ impl Core {
                 cx.tell_world(target, ToWorld::Activate { epoch: session.epoch });
                 #[cfg(feature = "model")]
                 if self.config.sabotage.thaw_after_commit {
-                    cx.tell_world(source, ToWorld::Thaw { epoch: Epoch(session.epoch.0 - 1) });
+                    cx.tell_world(source, ToWorld::Thaw { epoch: h.epochs.0 });
                 }
             }
             Order::ReleaseSource => {
@@ -272,8 +276,7 @@ impl Core {
                 if self.config.sabotage.thaw_after_commit {
                     return;
                 }
-                let epoch = Epoch(session.epoch.0.saturating_sub(1));
-                cx.tell_world(source, ToWorld::Release { epoch });
+                cx.tell_world(source, ToWorld::Release { epoch: h.epochs.0 });
                 self.servers.close(source);
             }
             Order::ThawSource => cx.tell_world(source, ToWorld::Thaw { epoch: session.epoch }),
@@ -297,8 +300,10 @@ impl Core {
             self.ask_again(ask, cx);
             return;
         }
-        let home = Home { session: session.id, server: h.permit.server_id().clone(), instance: h.target_instance };
-        let op = DirectoryOp::CompareAndSet { expected: session.epoch, to: session.epoch.next(), home };
+        let (expected, to) = (session.claimed, h.epochs.1);
+        let (server, environment) = (h.permit.server_id().clone(), h.permit.environment().clone());
+        let home = self.home(key, server, h.target_instance, environment);
+        let op = DirectoryOp::CompareAndSet { expected, to, home };
         let ask = self.ask(key, op, cx);
         if let State::Moving(h) = &mut self.sessions[key.index()].state {
             h.ask = Some(ask);
@@ -351,14 +356,6 @@ impl Core {
                 // By its own word it has the player no more: there is no lease to wait for.
                 self.on_home_freed(key, cx);
             }
-            End::Superseded => {
-                self.tell_command(key, &h, CommandOutcome::UnknownSession, "it lives elsewhere", cx);
-                self.servers.close(h.source);
-                let ending = crate::session::Ending { reason: "replaced", message: String::new() };
-                // The entry is another's: what this session held must not be cleared.
-                self.sessions[key.index()].claimed = Epoch(0);
-                self.finish_saying(key, &ending, cx);
-            }
         }
     }
 
@@ -395,6 +392,10 @@ impl Core {
                 self.servers.leave_instance(&instance, key);
             }
         }
+        if self.sessions[key.index()].restart.is_some() {
+            self.begin_restart(key, seat, cx);
+            return;
+        }
         self.forward_queued(key, seat, cx);
         self.sync_parking(key, cx);
         if let Some(ending) = self.sessions[key.index()].ending.take() {
@@ -413,6 +414,7 @@ impl Core {
             Kept::TargetLost => &mut self.counters.kept_target_lost,
             Kept::Group => &mut self.counters.kept_group,
             Kept::Ended => &mut self.counters.kept_ended,
+            Kept::Conflict => &mut self.counters.kept_conflict,
         };
         *counter += 1;
         self.tell_command(key, h, CommandOutcome::KeptInPlace, why.as_str(), cx);

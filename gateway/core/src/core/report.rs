@@ -4,7 +4,7 @@ use super::{Core, Cx};
 use crate::action::{Action, RowState, SessionReport, SessionRow};
 use crate::handover::Seat;
 use crate::key::SessionKey;
-use crate::session::Doing;
+use crate::session::{Doing, Standing};
 
 impl Core {
     /// All rows, for a full report.
@@ -34,6 +34,10 @@ impl Core {
     pub(super) fn report(&mut self, cx: &mut Cx<'_>) {
         while let Some(key) = self.dirty.pop_first() {
             if !self.sessions.contains(key.index()) {
+                continue;
+            }
+            if self.sessions[key.index()].foreign || self.sessions[key.index()].standing == Standing::Resume {
+                // Another gateway's, so far.
                 continue;
             }
             let row = self.row(key);

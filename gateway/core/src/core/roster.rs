@@ -7,11 +7,11 @@ use tidegate_types::{Cause, Epoch, InstanceId, SessionId};
 
 use super::servers::Role;
 use super::{Core, Cx, Warm};
-use crate::directory::{DirectoryOp, Home};
+use crate::directory::DirectoryOp;
 use crate::handover::Seat;
 use crate::key::{ServerKey, SessionKey};
-use crate::message::{Pin, Resident, ToWorld, Who};
-use crate::session::{Search, State};
+use crate::message::{Channel, Pin, Resident, ToWorld, Who};
+use crate::session::{Search, Standing, State};
 
 impl Core {
     pub(super) fn on_roster_end(&mut self, server: ServerKey, cx: &mut Cx<'_>) {
@@ -32,21 +32,38 @@ impl Core {
             .map(|(key, _)| key)
             .collect();
         for key in missing {
-            self.on_home_freed(key, cx);
+            if self.sessions.get(key.index()).is_some_and(|session| !session.foreign) {
+                self.on_home_freed(key, cx);
+            }
         }
+        // Homes of other gateways that were out of reach from here: what has become of them is asked anew.
+        let foreign: Vec<SessionKey> = self.lost_on(server).map(|(key, _)| key).collect();
+        for key in foreign {
+            if self.sessions.get(key.index()).is_some_and(|session| session.foreign) {
+                self.inquire(key, cx);
+            }
+        }
+        self.search_on(server, cx);
         self.warm_if_known(cx);
     }
 
     fn reconcile(&mut self, server: ServerKey, instance: InstanceId, resident: Resident, cx: &mut Cx<'_>) {
         let Some(key) = self.by_who.get(&resident.who).copied() else {
-            self.adopt(server, instance, resident, cx);
+            // With other gateways around, a player comes back to one of them, which then takes it over.
+            if !self.is_shared() {
+                self.adopt(server, instance, resident, cx);
+            }
             return;
         };
+        if self.is_shared() && self.reconcile_shared(key, server, &resident, cx) {
+            return;
+        }
         let session = &self.sessions[key.index()];
         let waits_for_it = match &session.state {
             State::Lost { server: of, instance: run, .. } => (*of, *run) == (server, instance),
             State::Waiting { lost, .. } => *lost == Some((server, instance)),
-            State::Claiming { .. }
+            State::Finding(_)
+            | State::Claiming { .. }
             | State::Attaching { .. }
             | State::Playing { .. }
             | State::Moving(_)
@@ -71,6 +88,32 @@ impl Core {
             session.epoch = session.epoch.max(resident.epoch);
             session.leftover = Some((server, resident.session));
         }
+    }
+
+    /// What several gateways must look at before. True: there is nothing more to do.
+    fn reconcile_shared(&mut self, key: SessionKey, server: ServerKey, resident: &Resident, cx: &mut Cx<'_>) -> bool {
+        let session = &self.sessions[key.index()];
+        if session.standing != Standing::Held {
+            // Whoever looks for it hears of it by its own question.
+            return true;
+        }
+        let elsewhere = resident.gateway.as_ref().is_some_and(|gateway| *gateway != self.config.gateway);
+        let lost_here = match &session.state {
+            State::Lost { server: of, .. } => *of == server,
+            State::Waiting { lost, .. } => lost.is_some_and(|(of, _)| of == server),
+            State::Finding(_)
+            | State::Claiming { .. }
+            | State::Attaching { .. }
+            | State::Playing { .. }
+            | State::Moving(_)
+            | State::Leaving { .. } => false,
+        };
+        if elsewhere && lost_here && resident.epoch > session.epoch {
+            self.replaced(key, cx);
+            return true;
+        }
+        // Another gateway's player is its own affair; if it is ours as well, the epochs decide when either goes on.
+        elsewhere
     }
 
     /// A server holds a leftover of this player: it is to forget it. The leftover may be of an earlier session, and a server
@@ -119,7 +162,16 @@ impl Core {
         let Some(pin) = session.pin.clone() else { return };
         let identity = session.identity(pin);
         let seat = self.servers.seat(server, key, Role::Target);
-        let attach = ToWorld::Attach { identity, epoch: resident.epoch, place: None, cause: Cause::Resume };
+        let attach = ToWorld::Attach {
+            identity,
+            epoch: resident.epoch,
+            from: None,
+            place: None,
+            cause: Cause::Resume,
+            take_over: false,
+            refuse_connected: false,
+            channel: Channel::default(),
+        };
         cx.tell_world(seat, attach);
         self.servers.close(seat);
     }
@@ -131,7 +183,8 @@ impl Core {
         let session = &mut self.sessions[key.index()];
         let search = match &session.state {
             State::Lost { search, .. } | State::Waiting { search, .. } => search.clone(),
-            State::Claiming { .. }
+            State::Finding(_)
+            | State::Claiming { .. }
             | State::Attaching { .. }
             | State::Playing { .. }
             | State::Moving(_)
@@ -143,8 +196,17 @@ impl Core {
         let attach = ToWorld::Attach {
             identity: session.identity(pin),
             epoch: session.epoch,
+            from: None,
             place: session.place.clone(),
             cause: Cause::Resume,
+            take_over: false,
+            refuse_connected: false,
+            channel: Channel {
+                up: session.window.received(),
+                down: session.window.total_down(),
+                restart: session.restarting,
+                ..Channel::default()
+            },
         };
         session.state = State::Attaching { seat, permit: None, search };
         cx.tell_world(seat, attach);
@@ -152,7 +214,7 @@ impl Core {
         self.dirty.insert(key);
     }
 
-    fn pin_on(&self, server: ServerKey, cx: &Cx<'_>) -> Pin {
+    pub(super) fn pin_on(&self, server: ServerKey, cx: &Cx<'_>) -> Pin {
         let environment = self.servers.get(server).and_then(|state| {
             let table = self.table.as_ref()?;
             table.servers().find(|(_, s)| s.id == state.id).map(|(e, _)| e.id.clone())
@@ -184,20 +246,23 @@ impl Core {
     /// A player whom this gateway does not know: a session that lost its gateway, and with it its connection.
     ///
     /// What the roster says may be old: another server may have had the player since, and be down now. Only the realm
-    /// database knows; so the player is claimed anew above the roster's epoch and loaded from its save (parked players are
-    /// saved), rather than taken up as it is there.
+    /// database knows: the server is asked to go on with the player under an epoch above the roster's, which its game claims
+    /// from exactly the one it holds; if that fails the player is loaded from its save.
     fn adopt(&mut self, server: ServerKey, instance: InstanceId, resident: Resident, cx: &mut Cx<'_>) {
         self.counters.adopted += 1;
         let mut session = self.blank(resident.session, resident.who.clone(), resident.party, cx);
         session.in_play = true;
-        session.adopted = true;
+        session.uncounted = true;
+        session.held_at = (!resident.prepared).then_some(server);
         session.leftover = Some((server, resident.session));
         session.epoch = resident.epoch;
         session.claimed = resident.epoch;
         session.pin = Some(resident.pin.unwrap_or_else(|| self.pin_on(server, cx)));
         let key = self.insert(session);
         if let Some(state) = self.servers.get(server) {
-            let home = Home { session: resident.session, server: state.id.clone(), instance };
+            let environment = self.sessions[key.index()].pin.as_ref().map(|pin| pin.environment.clone());
+            let environment = environment.unwrap_or_else(|| self.pin_on(server, cx).environment);
+            let home = self.home(key, state.id.clone(), instance, environment);
             let op = DirectoryOp::Raise { epoch: resident.epoch, home };
             self.tell_directory(resident.who, op, cx);
         }
@@ -221,6 +286,7 @@ impl Core {
             Some(key) => match &self.sessions[key.index()].state {
                 State::Playing { .. } => self.tell_owner(seat, key, cx),
                 State::Waiting { .. }
+                | State::Finding(_)
                 | State::Claiming { .. }
                 | State::Attaching { .. }
                 | State::Moving(_)

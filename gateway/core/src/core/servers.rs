@@ -206,6 +206,11 @@ impl Servers {
         }
     }
 
+    /// That run is known to be dead.
+    pub(super) fn is_dead(&self, key: ServerKey, instance: InstanceId) -> bool {
+        self.get(key).is_some_and(|state| state.past == Some((instance, DEAD)))
+    }
+
     /// From when on that run certainly does not simulate this gateway's players: the end of its lease.
     pub(super) fn free_at(&self, key: ServerKey, instance: InstanceId, now: Mono, lease: Duration) -> Mono {
         let Some(state) = self.get(key) else { return now + crate::lease::with_drift(lease) };

@@ -37,6 +37,11 @@ impl Core {
             *until = Some(at);
             self.timers.set(super::Timer::Warm, None, Some(at));
         }
+        if self.is_shared() {
+            // Who lives where is the directory's to say.
+            self.become_warm(cx);
+            self.watch_all_foreign(cx);
+        }
         self.warm_if_known(cx);
         self.retire_servers(cx);
     }
@@ -105,6 +110,7 @@ impl Core {
             State::Claiming { permit, .. } => permit.server() == key,
             State::Moving(h) => h.source.server == key || h.target.server == key,
             State::Waiting { .. }
+            | State::Finding(_)
             | State::Attaching { .. }
             | State::Playing { .. }
             | State::Lost { .. }
@@ -126,7 +132,9 @@ impl Core {
                     stale.push((key, *seat));
                 }
                 // A login that is being taken up again after its link broke has no permit to look at.
-                State::Attaching { seat, permit: None, .. } if !session.in_play && !self.accepts_on(seat.server) => {
+                State::Attaching { seat, permit: None, .. }
+                    if !session.in_play && !session.foreign && !self.accepts_on(seat.server) =>
+                {
                     stale.push((key, *seat));
                 }
                 // Taken back already, for another reason: the attach may be on its way all the same.
@@ -134,6 +142,7 @@ impl Core {
                     self.rerouting.insert(key);
                 }
                 State::Waiting { .. }
+                | State::Finding(_)
                 | State::Claiming { .. }
                 | State::Attaching { .. }
                 | State::Playing { .. }
@@ -182,6 +191,7 @@ impl Core {
                 !table.accepts(to) && session.pin.as_ref().is_none_or(|pin| pin.environment != *to)
             }
             State::Waiting { .. }
+            | State::Finding(_)
             | State::Claiming { .. }
             | State::Attaching { .. }
             | State::Playing { .. }

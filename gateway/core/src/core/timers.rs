@@ -12,6 +12,8 @@ pub(super) enum Timer {
     Warm,
     /// Look at the line, tell places, retire servers.
     Sweep,
+    /// Tell the directory whom this gateway holds.
+    Announce,
     /// The session's present step has taken too long.
     Step(SessionKey),
     /// The session's grace time is over.

@@ -16,6 +16,8 @@ use tidegate_types::InstanceId;
 const SWEEP: std::time::Duration = std::time::Duration::from_secs(1);
 /// Places told by one sweep, for each lane: the first of the line, to whom it matters.
 const TOLD_AT_ONCE: usize = 4_096;
+/// Questions to a directory that did not answer a moment ago.
+const ASKED_AT_ONCE: usize = 256;
 
 impl Core {
     /// Decides where the session goes, and sets it on its way or in line.
@@ -27,6 +29,10 @@ impl Core {
         cx: &mut Cx<'_>,
     ) {
         let session = &self.sessions[key.index()];
+        if !session.known {
+            self.inquire(key, cx);
+            return;
+        }
         if search.tries >= MAX_TRIES {
             if session.in_play {
                 // Nobody is lost by us: the sweep begins a new search.
@@ -87,7 +93,7 @@ impl Core {
         }
     }
 
-    fn wait(
+    pub(super) fn wait(
         &mut self,
         key: SessionKey,
         reason: HoldReason,
@@ -96,14 +102,17 @@ impl Core {
         cx: &mut Cx<'_>,
     ) {
         let session = &mut self.sessions[key.index()];
-        let lane = if session.in_play {
+        let lane = if reason == HoldReason::Directory {
+            Lane::Directory
+        } else if session.in_play {
             Lane::Home(session.pin.as_ref().map(|p| p.environment.clone()), session.place.clone())
         } else {
             Lane::Login(session.place.clone())
         };
         let (was, lost_before) = match &session.state {
             State::Waiting { reason, told, lost, .. } => (Some((*reason, *told)), *lost),
-            State::Claiming { .. }
+            State::Finding(_)
+            | State::Claiming { .. }
             | State::Attaching { .. }
             | State::Playing { .. }
             | State::Moving(_)
@@ -111,7 +120,7 @@ impl Core {
             | State::Leaving { .. } => (None, None),
         };
         let place = self.line.join(key, lane);
-        let place = if reason == HoldReason::HomeLost { 0 } else { place };
+        let place = if matches!(reason, HoldReason::HomeLost | HoldReason::Directory) { 0 } else { place };
         let session = &mut self.sessions[key.index()];
         session.state = State::Waiting { reason, told: place, search, lost: lost.or(lost_before) };
         if was != Some((reason, place)) {
@@ -121,6 +130,7 @@ impl Core {
                     HoldReason::HomeLost => self.counters.holds_home_lost += 1,
                     HoldReason::Warming => self.counters.holds_warming += 1,
                     HoldReason::Admission => self.counters.holds_admission += 1,
+                    HoldReason::Directory => self.counters.holds_directory += 1,
                 }
             }
             if let Some(conn) = session.conn {
@@ -133,7 +143,7 @@ impl Core {
 
     /// Gives room to those in line, lane by lane, in order.
     pub(super) fn serve_line(&mut self, cx: &mut Cx<'_>) {
-        for lane in self.line.lanes() {
+        for lane in self.line.lanes().into_iter().filter(|lane| *lane != Lane::Directory) {
             while let Some(key) = self.line.front(&lane) {
                 let State::Waiting { search, .. } = &self.sessions[key.index()].state else {
                     self.line.leave(key);
@@ -148,6 +158,14 @@ impl Core {
         }
     }
 
+    /// Asks the directory again for some of those who wait for it.
+    pub(super) fn ask_for_those_in_line(&mut self, cx: &mut Cx<'_>) {
+        for _ in 0..ASKED_AT_ONCE {
+            let Some(key) = self.line.front(&Lane::Directory) else { return };
+            self.inquire(key, cx);
+        }
+    }
+
     /// Once a second while somebody waits or a server is on its way out.
     pub(super) fn sweep(&mut self, cx: &mut Cx<'_>) {
         self.sweep_at = None;
@@ -158,12 +176,13 @@ impl Core {
                 *search = Search::default();
             }
         }
+        self.ask_for_those_in_line(cx);
         self.serve_line(cx);
         let places: Vec<_> = self.line.places(TOLD_AT_ONCE).collect();
         for (key, place) in places {
             let session = &mut self.sessions[key.index()];
             if let (State::Waiting { told, reason, .. }, Some(conn)) = (&mut session.state, session.conn)
-                && *reason != HoldReason::HomeLost
+                && !matches!(reason, HoldReason::HomeLost | HoldReason::Directory)
                 && *told != place
             {
                 *told = place;
@@ -184,6 +203,9 @@ impl Core {
 
     /// Everyone who waited for the gateway to know who lives where comes in now.
     pub(super) fn become_warm(&mut self, cx: &mut Cx<'_>) {
+        if self.table.is_none() {
+            return;
+        }
         let Warm::Not { until, found, hellos } = std::mem::replace(&mut self.warm, Warm::Done) else { return };
         self.timers.set(super::Timer::Warm, until, None);
         self.adopt_found(found, cx);

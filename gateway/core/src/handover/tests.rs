@@ -26,7 +26,7 @@ fn begun() -> Handover {
     let Decision::Route(permit) = decide_login(&table, &Empty, &ask) else { panic!("there is room") };
     let seat = |n| Seat { server: ServerKey(n), handle: 0 };
     let reason = Reason::Command { id: "c".to_owned() };
-    Handover::new((seat(0), run(1)), (seat(1), run(2)), permit, reason, Mono(0))
+    Handover::new((seat(0), run(1)), (seat(1), run(2)), (Epoch(1), Epoch(2)), permit, reason, Mono(0))
 }
 
 fn blob() -> StateBlob {
@@ -104,7 +104,8 @@ fn while_the_commit_is_out_nothing_is_given_up() {
     check(Step::Committing, Event::Cancel, &[], None);
     check(Step::Committing, Event::TargetLost, &[], None);
     check(Step::Committing, Event::SourceLost, &[], None);
-    check(Step::Committing, Event::Conflict, &[Order::AbortTarget, Order::ReleaseSource], Some(End::Superseded));
+    let kept = End::Kept { why: Kept::Conflict, thawing: true };
+    check(Step::Committing, Event::Conflict, &[Order::AbortTarget, Order::ThawSource], Some(kept));
 }
 
 #[test]

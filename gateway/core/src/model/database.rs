@@ -43,6 +43,11 @@ impl Database {
         true
     }
 
+    /// Takes the row from exactly the epoch `from`; false if it is at another.
+    pub(super) fn reclaim(&mut self, who: &Who, from: Epoch, to: Epoch, character: Character) -> bool {
+        self.epoch(who) == from && self.claim(who, to, character)
+    }
+
     /// Writes the row `WHERE epoch = mine`; false if it is another's.
     pub(super) fn save(&mut self, who: &Who, epoch: Epoch, character: &Character) -> bool {
         match self.rows.get_mut(who) {

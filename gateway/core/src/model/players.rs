@@ -265,9 +265,10 @@ impl World {
 
     fn heard(&mut self, index: usize, conn: u32, message: PlayerMessage) {
         match message {
-            PlayerMessage::Welcome { at, received_frames, gap, .. } => {
+            PlayerMessage::Welcome { at, received_frames, gap, next_frame, .. } => {
                 let player = &mut self.players[index];
                 player.welcomed = true;
+                player.received = next_frame;
                 if gap {
                     player.jump = true;
                     player.login_mark = player.said;

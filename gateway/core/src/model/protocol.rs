@@ -6,10 +6,10 @@ use bytes::Bytes;
 use tidegate_types::{Cause, Epoch, PartyId, ServerId, SessionId};
 
 use super::database::Character;
-use super::servers::{Held, Mode, Refuse};
+use super::servers::{Held, Mode, Refuse, backlog};
 use super::wires::{Down, Up, number, reply};
 use super::{World, zone};
-use crate::message::{FromWorld, Pin, Place, Refusal, StateBlob, ToWorld, Who};
+use crate::message::{Channel, FromWorld, Pin, Place, Refusal, StateBlob, ToWorld, Who};
 
 /// Frames of a player that take effect here: each must follow the last.
 fn take_frames(held: &mut Held, mark: u64, out: &mut Vec<Bytes>, gaps: &mut Vec<String>) {
@@ -23,7 +23,10 @@ fn take_frames(held: &mut Held, mark: u64, out: &mut Vec<Bytes>, gaps: &mut Vec<
         character.up = n;
         character.resync = false;
         character.down += 1;
-        out.push(reply(character.lineage, character.down));
+        held.up += 1;
+        let reply = reply(character.lineage, character.down);
+        held.down.push(&reply);
+        out.push(reply);
     }
 }
 
@@ -35,7 +38,7 @@ impl World {
         if !link.world {
             return;
         }
-        if !matches!(message, Down::Beat(_)) {
+        if !matches!(message, Down::Beat(_) | Down::Acked(..)) {
             self.note(|| format!("* {server} gets {message:?}"));
         }
         match message {
@@ -45,6 +48,12 @@ impl World {
             }
             Down::Control(handle, message) => self.control(id, &server, handle, *message),
             Down::Game(handle, frame) => self.game(id, &server, handle, frame),
+            Down::Acked(handle, count) => {
+                let process = self.processes.get_mut(&server);
+                if let Some((_, held)) = process.and_then(|process| process.at(handle)) {
+                    held.down.acknowledge(count);
+                }
+            }
         }
     }
 
@@ -107,16 +116,16 @@ impl World {
             return;
         }
         let reply = match message {
-            ToWorld::Attach { identity, epoch, place, cause } => {
+            ToWorld::Attach { identity, epoch, place, cause, take_over, channel, from, .. } => {
                 let who = identity.who.clone();
                 if let Some(held) = process.held.get_mut(&who)
                     && held.session == identity.session
                     && held.epoch == epoch
                 {
-                    held.handle = Some(handle);
-                    held.mode = Mode::Live;
-                    held.parked = false;
-                    Some(FromWorld::Attached { handle, epoch, place: held.character.place.clone() })
+                    self.take_up(id, server, &who, handle, &channel);
+                    None
+                } else if take_over {
+                    self.take_over(id, server, (&who, identity.session), (handle, epoch), &channel)
                 } else {
                     let environment = process.environment.clone();
                     if cause == Cause::Login {
@@ -127,8 +136,7 @@ impl World {
                         handle,
                         (identity.session, identity.party, identity.pin),
                         &who,
-                        epoch,
-                        place,
+                        (epoch, from, place, &channel),
                     ))
                 }
             }
@@ -189,7 +197,7 @@ impl World {
                 }
                 Some(FromWorld::Released { handle })
             }
-            ToWorld::Prepare { identity, epoch, blob, place, .. } => {
+            ToWorld::Prepare { identity, epoch, blob, place, channel, .. } => {
                 let character = unblob(&blob, place);
                 let known = process.held.get(&identity.who).is_some_and(|held| held.epoch >= epoch);
                 let full = process.held.len() >= process.capacity as usize;
@@ -208,6 +216,8 @@ impl World {
                         character,
                         inbox: VecDeque::new(),
                         asked: None,
+                        up: channel.up,
+                        down: backlog(&channel),
                     };
                     process.held.insert(identity.who, held);
                     Some(FromWorld::Prepared { handle })
@@ -253,6 +263,10 @@ impl World {
                 }
                 None
             }
+            ToWorld::Find { id: asked, who } => {
+                let resident = process.held.get(&who).map(|held| held.resident(&who));
+                Some(FromWorld::Found { id: asked, resident })
+            }
             ToWorld::TransferRefused { reason } => {
                 if let Some((_, held)) = process.at(handle)
                     && let Some(place) = held.asked.take()
@@ -268,14 +282,65 @@ impl World {
         }
     }
 
+    /// The session goes on under another handle, with nothing loaded: what the gateway lacks follows the answer.
+    fn take_up(&mut self, link: u32, server: &ServerId, who: &Who, handle: u32, channel: &Channel) {
+        let Some(held) = self.processes.get_mut(server).and_then(|process| process.held.get_mut(who)) else { return };
+        held.handle = Some(handle);
+        held.mode = Mode::Live;
+        held.parked = false;
+        if channel.restart {
+            held.up = channel.up;
+            held.down.adopt(channel.down, []);
+        }
+        let down = channel.down.max(held.down.base());
+        let stands = Channel { up: held.up, down, gap: channel.down < down, ..Channel::default() };
+        let answer = attached(handle, held.epoch, held.character.place.clone(), stands);
+        let frames = held.down.from(down);
+        if let Some(link) = self.links.get_mut(&link) {
+            link.send_up(handle, Up::Control(Box::new(answer)));
+            for frame in frames {
+                link.send_up(handle, Up::Game(handle, frame));
+            }
+        }
+    }
+
+    /// The session goes on here under a higher epoch, for a gateway that did not have it.
+    fn take_over(
+        &mut self,
+        link: u32,
+        server: &ServerId,
+        (who, session): (&Who, SessionId),
+        (handle, epoch): (u32, Epoch),
+        channel: &Channel,
+    ) -> Option<FromWorld> {
+        let refused = |reason, highest_epoch| {
+            let message = "no".to_owned();
+            let saved_epoch = highest_epoch;
+            Some(FromWorld::AttachRefused { handle, reason, message, highest_epoch, saved_epoch, place: None })
+        };
+        let process = self.processes.get_mut(server)?;
+        let Some(held) = process.held.get_mut(who).filter(|h| h.session == session && h.mode != Mode::Prepared) else {
+            return refused(Refusal::Unknown, Epoch(0));
+        };
+        if epoch <= held.epoch {
+            return refused(Refusal::StaleEpoch, held.epoch);
+        }
+        if !self.database.reclaim(who, held.epoch, epoch, held.character.clone()) {
+            process.held.remove(who);
+            return refused(Refusal::StaleEpoch, self.database.epoch(who));
+        }
+        held.epoch = epoch;
+        self.take_up(link, server, who, handle, channel);
+        None
+    }
+
     fn attach(
         &mut self,
         server: &ServerId,
         handle: u32,
         (session, party, pin): (SessionId, Option<PartyId>, Pin),
         who: &Who,
-        epoch: Epoch,
-        place: Option<Place>,
+        (epoch, from, place, channel): (Epoch, Option<Epoch>, Option<Place>, &Channel),
     ) -> FromWorld {
         let known = self.database.epoch(who);
         let refused = |reason, highest_epoch, place| FromWorld::AttachRefused {
@@ -283,12 +348,13 @@ impl World {
             reason,
             message: "no".to_owned(),
             highest_epoch,
+            saved_epoch: known,
             place,
         };
         let Some(process) = self.processes.get_mut(server) else {
             return refused(Refusal::Unknown, Epoch(0), None);
         };
-        if known >= epoch {
+        if known >= epoch || from.is_some_and(|from| from != known) {
             return refused(Refusal::StaleEpoch, known, None);
         }
         let entry = || Place { zone: zone("entry"), instance: None };
@@ -328,12 +394,18 @@ impl World {
             character,
             inbox: VecDeque::new(),
             asked: None,
+            up: channel.up,
+            down: backlog(channel),
         };
         if let Some(process) = self.processes.get_mut(server) {
             process.held.insert(who.clone(), held);
         }
-        FromWorld::Attached { handle, epoch, place }
+        attached(handle, epoch, place, channel.clone())
     }
+}
+
+fn attached(handle: u32, epoch: Epoch, place: Place, channel: Channel) -> FromWorld {
+    FromWorld::Attached { handle, epoch, place, channel, pin: None, party: None }
 }
 
 fn blob(character: &Character) -> StateBlob {

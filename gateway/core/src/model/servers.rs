@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use tidegate_window::{Backlog, Limits};
 use tidegate_types::{Cause, EnvironmentId, Epoch, InstanceId, Mono, PartyId, ServerId, SessionId, ZoneId};
 
 use super::database::Character;
 use super::wires::Up;
 use super::{World, zone};
-use crate::message::{FromWorld, Pin, Place, Resident, Who};
+use crate::message::{Channel, FromWorld, Pin, Place, Resident, Who};
 
 /// One run of one world server.
 #[derive(Debug)]
@@ -56,6 +57,10 @@ pub(super) struct Held {
     pub(super) inbox: VecDeque<Bytes>,
     /// The transfer it asked for last.
     pub(super) asked: Option<Place>,
+    /// Frames of this session that took effect at its homes.
+    pub(super) up: u64,
+    /// Frames for the player that it has not acknowledged.
+    pub(super) down: Backlog,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +68,30 @@ pub(super) enum Mode {
     Live,
     Frozen,
     Prepared,
+}
+
+impl Held {
+    /// As a roster tells of it.
+    pub(super) fn resident(&self, who: &Who) -> Resident {
+        Resident {
+            session: self.session,
+            who: who.clone(),
+            party: self.party.clone(),
+            epoch: self.epoch,
+            zone: Some(self.character.place.zone.clone()),
+            frozen: self.mode == Mode::Frozen,
+            prepared: self.mode == Mode::Prepared,
+            pin: Some(self.pin.clone()),
+            gateway: None,
+        }
+    }
+}
+
+/// The frames for a player that a home keeps, as they were when it became one.
+pub(super) fn backlog(channel: &Channel) -> Backlog {
+    let mut down = Backlog::new(Limits { frames: 256, bytes: 64 * 1024 });
+    down.adopt(channel.down, channel.frames.iter().map(|frame| &frame[..]));
+    down
 }
 
 impl Process {
@@ -98,9 +127,6 @@ impl Process {
             held.handle = None;
             held.asked = None;
             held.inbox.clear();
-            held.character.lineage += 1;
-            held.character.down = 0;
-            held.character.resync = true;
         }
     }
 
@@ -109,17 +135,7 @@ impl Process {
         self.unlink();
         self.link = Some(link);
         self.beat_at = Mono(0);
-        let resident = |(who, held): (&Who, &Held)| Resident {
-            session: held.session,
-            who: who.clone(),
-            party: held.party.clone(),
-            epoch: held.epoch,
-            zone: Some(held.character.place.zone.clone()),
-            frozen: held.mode == Mode::Frozen,
-            prepared: held.mode == Mode::Prepared,
-            pin: Some(held.pin.clone()),
-        };
-        self.held.iter().map(resident).collect()
+        self.held.iter().map(|(who, held)| held.resident(who)).collect()
     }
 
     pub(super) fn serves(&self, place: &Place) -> bool {

@@ -34,6 +34,8 @@ pub(super) enum Down {
     Game(u32, Bytes),
     /// The answer to a heartbeat sent then.
     Beat(Mono),
+    /// The player at that handle has received so many frames.
+    Acked(u32, u64),
 }
 
 #[derive(Debug, Clone)]
@@ -41,6 +43,8 @@ pub(super) enum Up {
     Control(Box<FromWorld>),
     Game(u32, Bytes),
     Beat(Mono),
+    /// So many frames of the player at that handle have taken effect.
+    Acked(u32, u64),
     Resident(Resident),
     RosterEnd,
 }
@@ -191,6 +195,14 @@ impl World {
         let (Some(server), Some(message)) = (link.gateway, link.to_gateway[stream].pop_front()) else { return };
         match message {
             Up::Control(message) => self.input(Input::World { server, message: *message }),
+            Up::Acked(handle, count) => {
+                if let Some(confirmed) = self.core.world_ack(server, handle, count)
+                    && confirmed.resume
+                    && let Some(conn) = self.conns.get_mut(&confirmed.conn.0)
+                {
+                    conn.paused = false;
+                }
+            }
             Up::Resident(resident) => self.input(Input::Resident { server, resident }),
             Up::RosterEnd => self.input(Input::RosterEnd { server }),
             Up::Beat(sent) => {
@@ -215,11 +227,14 @@ impl World {
             (Say::Logout, _) => self.input(Input::Logout { conn: ConnKey(id) }),
             (Say::Ack(received), Some(session)) => self.core.player_ack(session, received),
             (Say::Game(n), Some(session)) => match self.core.upstream(self.now, session, &body(n)) {
-                Upstream::Forward { server, handle } => match self.by_server.get(&server) {
+                Upstream::Forward { server, handle, pause } => match self.by_server.get(&server) {
                     Some(link) => {
                         let link = self.links.get_mut(link).expect("the gateway's links exist");
                         if !link.broken {
                             link.send_down(handle, Down::Game(handle, body(n)));
+                        }
+                        if let Some(conn) = self.conns.get_mut(&id) {
+                            conn.paused |= pause;
                         }
                     }
                     None => self.violation(format!("a frame is forwarded to {server:?}, whose link is down")),
@@ -247,6 +262,18 @@ impl World {
                 && !link.broken
             {
                 link.send_up(0, Up::Beat(now));
+                for held in process.held.values() {
+                    if let Some(handle) = held.handle {
+                        link.send_up(handle, Up::Acked(handle, held.up));
+                    }
+                }
+            }
+        }
+        for (server, handle, count) in self.core.take_acks() {
+            if let Some(link) = self.by_server.get(&server).and_then(|id| self.links.get_mut(id))
+                && !link.broken
+            {
+                link.send_down(handle, Down::Acked(handle, count));
             }
         }
     }
