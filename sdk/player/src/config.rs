@@ -19,7 +19,8 @@ pub enum Roots {
 /// Where to connect, and as what.
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
-    /// Gateways, tried in turn from the first; a reconnect goes on with the next.
+    /// Gateways, tried in turn from the first. A session that lost its connection also tries those that a gateway told it
+    /// of (at most 16, see [`Self::learn_gateways`]). All must carry `server_name` in their certificates.
     pub gateway: Vec<SocketAddr>,
     /// The name that the gateway's certificate must carry.
     pub server_name: String,
@@ -27,8 +28,25 @@ pub struct ClientConfig {
     pub realm: RealmId,
     /// This client's version, a semver.
     pub client_version: String,
-    /// How long one QUIC handshake may take before the next gateway is tried. Default 3 s.
+    /// True: the gateways that a gateway names are tried, too. False for clients that only reach the configured addresses,
+    /// for example through a relay. Default true.
+    pub learn_gateways: bool,
+    /// How long one QUIC handshake may take. Default 3 s: room for two lost packets.
     pub handshake_timeout: Duration,
+    /// While other gateways are known, the next is tried after this time, and the first handshake that is done wins: a dead
+    /// gateway costs this and not `handshake_timeout`. Default 300 ms: three round trips of a far player, so that the living
+    /// seldom do a handshake for nothing.
+    pub next_gateway_after: Duration,
+    /// A quiet client asks this often whether the gateway is there. Default 1 s: a dead gateway is noticed soon although
+    /// nobody plays, for 40 bytes a second.
+    pub keep_alive: Duration,
+    /// The connection is lost when nothing was heard for this long. Default 4 s. A gateway may say less. Keep it at several
+    /// times `keep_alive`, so that one lost packet ends nothing.
+    pub idle_timeout: Duration,
+    /// The connection is given up when a question (a frame, a datagram, a keep-alive and QUIC's repetitions of them) stays
+    /// without any answer for this long; on slow paths for eight probe timeouts. Default 2 s: longer than a mobile network
+    /// takes to hand a phone from cell to cell. Keep it above `keep_alive`.
+    pub silence: Duration,
     /// How long a gateway may take to answer `Hello` with anything at all. Default 10 s.
     pub answer_timeout: Duration,
     /// How long a logout may take until the session is closed without the gateway's word. Default 5 s.
@@ -44,7 +62,12 @@ impl ClientConfig {
             server_name: server_name.to_owned(),
             realm,
             client_version: client_version.to_owned(),
+            learn_gateways: true,
             handshake_timeout: Duration::from_secs(3),
+            next_gateway_after: Duration::from_millis(300),
+            keep_alive: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(4),
+            silence: Duration::from_secs(2),
             answer_timeout: Duration::from_secs(10),
             logout_timeout: Duration::from_secs(5),
         }

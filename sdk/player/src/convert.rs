@@ -1,5 +1,6 @@
 //! From the wire's messages to events. Wrong input dies here, named by field.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tidegate_proto::convert::{BadField, cause, id, optional_id};
@@ -13,7 +14,12 @@ fn milliseconds(ms: u64) -> Option<Duration> {
     (ms > 0).then(|| Duration::from_millis(ms))
 }
 
-pub(crate) fn welcome(message: &v1::Welcome, hello_sent: Timestamp) -> Result<Welcome, BadField> {
+pub(crate) fn welcome(
+    message: &v1::Welcome,
+    hello_sent: Timestamp,
+    gateway: SocketAddr,
+    took: Duration,
+) -> Result<Welcome, BadField> {
     Ok(Welcome {
         session: SessionId::from_slice(&message.session_id)
             .ok_or_else(|| BadField::new("session_id", "is not 16 bytes long"))?,
@@ -29,6 +35,9 @@ pub(crate) fn welcome(message: &v1::Welcome, hello_sent: Timestamp) -> Result<We
         gap: message.gap,
         grace: Duration::from_millis(u64::from(message.grace_ms)),
         hello_sent,
+        gateway,
+        gateways: message.gateways.clone(),
+        took,
     })
 }
 
@@ -68,7 +77,8 @@ pub(crate) fn goodbye(word: &str) -> CloseReason {
     match word {
         "logout" => CloseReason::LoggedOut,
         "kicked" | "ejected" => CloseReason::Kicked,
-        "replaced" => CloseReason::Replaced,
+        // Another gateway has it, and not by this client's wish.
+        "replaced" | "moved" => CloseReason::Replaced,
         "grace_over" => CloseReason::GraceOver,
         other => CloseReason::Other(other.to_owned()),
     }
@@ -87,9 +97,12 @@ mod tests {
             cause: v1::Cause::Login.into(),
             ..v1::Welcome::default()
         };
-        assert_eq!(welcome(&message, Timestamp(0)).unwrap_err().field, "server_id");
+        let read = |message: &v1::Welcome| {
+            welcome(message, Timestamp(5), SocketAddr::from(([127, 0, 0, 1], 1)), Duration::ZERO)
+        };
+        assert_eq!(read(&message).unwrap_err().field, "server_id");
         let message = v1::Welcome { server_id: "s1".into(), ..message };
-        let welcome = welcome(&message, Timestamp(5)).unwrap();
+        let welcome = read(&message).unwrap();
         assert_eq!((welcome.home.zone, welcome.hello_sent), (None, Timestamp(5)));
     }
 }

@@ -1,17 +1,21 @@
 //! The task of a session: it owns the connection, keeps the session alive over lost ones, and turns frames into events.
 //!
 //! ```text
-//!   login ──> playing ──connection lost──> resuming ──Welcome──> playing … ──> Closed
-//!                │                            │
-//!                └──Goodbye, logout──> Closed └──refused, grace over──> Closed
+//!                ┌──Relocate, Welcome elsewhere──┐
+//!                v                               │
+//!   login ──> playing ───────────────────────────┘
+//!                ├──connection lost──> resuming ──Welcome──> playing …
+//!                │                        └──refused, grace over──> Closed
+//!                └──Goodbye, logout──> Closed
 //! ```
 
 mod acks;
 mod play;
+mod relocate;
+mod resume;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use prost::Message as _;
 use tidegate_proto::frame::{Frame, player};
@@ -20,18 +24,16 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::backoff::Backoff;
 use crate::config::ClientConfig;
 use crate::convert;
 use crate::endpoint::PlayerEndpoint;
 use crate::error::{ConnectError, Refusal};
 use crate::event::{CloseReason, Closed};
+use crate::gateways::{Gateway, Gateways};
+use crate::round::Round;
 use crate::session::{EVENTS, Events, Session, Shared, Stage};
 use crate::wire::{Fault, Wire};
 use play::{Ended, Player};
-
-/// Until a `Welcome` says how long the grace time is.
-const DEFAULT_GRACE: Duration = Duration::from_secs(60);
 
 /// Logs in and starts the session's task.
 pub(crate) async fn login(
@@ -39,47 +41,48 @@ pub(crate) async fn login(
     config: Arc<ClientConfig>,
     login_ticket: String,
 ) -> Result<(Session, Events), ConnectError> {
+    let asked = Instant::now();
     let hello = v1::Hello {
         realm: config.realm.to_string(),
         login_ticket,
         client_version: config.client_version.clone(),
         ..v1::Hello::default()
     };
-    let mut failed = ConnectError::NoGateway;
-    for (index, &gateway) in config.gateway.iter().enumerate() {
-        let mut wire = match Wire::open(&endpoint, gateway, &config, &hello).await {
-            Ok(wire) => wire,
-            Err(fault) => {
-                failed = connect_error(gateway, &fault);
-                continue;
-            }
-        };
-        // From here on the ticket may be spent, so no other gateway is asked.
-        let frame = match first_answer(&mut wire, &config).await {
-            Ok(First::Go(frame)) => frame,
-            Ok(First::Refused(refusal)) => return Err(ConnectError::Refused(refusal)),
-            Err(fault) => return Err(connect_error(gateway, &fault)),
-        };
-        let (sender, receiver) = mpsc::channel(EVENTS);
-        let shared = Shared::new();
-        let driver = Driver {
-            endpoint,
-            config,
-            shared: shared.clone(),
-            player: Player::new(shared.clone(), sender),
-            next_gateway: index,
-        };
-        tokio::spawn(driver.run(wire, frame));
-        return Ok((Session { shared }, Events { receiver }));
-    }
-    Err(failed)
+    let gateways = Gateways::new(&config.gateway);
+    let mut round = Round::new(endpoint.clone(), config.clone(), gateways.configured());
+    let Some(line) = round.next().await else {
+        return Err(match round.failed() {
+            Some((Gateway::Address(gateway), fault)) => connect_error(gateway, &fault),
+            Some((Gateway::Name(_), _)) | None => ConnectError::NoGateway,
+        });
+    };
+    // From here on the ticket may be spent, so no other gateway is asked.
+    let gateway = line.address();
+    let answered = async {
+        let mut wire = line.hello(&config, &hello).await?;
+        let first = first_answer(&mut wire, &endpoint, &config).await?;
+        Ok((wire, first))
+    };
+    let (wire, frame) = match answered.await {
+        Ok((wire, First::Go(frame))) => (wire, frame),
+        Ok((_, First::Refused(refusal))) => return Err(ConnectError::Refused(refusal)),
+        Err(fault) => return Err(connect_error(gateway, &fault)),
+    };
+    endpoint.heard(Instant::now());
+    let (sender, receiver) = mpsc::channel(EVENTS);
+    let shared = Shared::new(endpoint);
+    let player = Player::new(shared.clone(), config.clone(), gateways, sender, asked);
+    tokio::spawn(Driver { config, shared: shared.clone(), player }.run(wire, frame));
+    Ok((Session { shared }, Events { receiver }))
 }
 
 fn connect_error(gateway: SocketAddr, fault: &Fault) -> ConnectError {
     match fault {
         Fault::Protocol { why, .. } => ConnectError::Protocol(why.clone()),
         Fault::ClosedByGateway { code, .. } if blames_us(*code) => ConnectError::Protocol(fault.describe()),
-        Fault::ClosedByGateway { .. } | Fault::Lost(_) => ConnectError::Unreachable { gateway, why: fault.describe() },
+        Fault::ClosedByGateway { .. } | Fault::Lost(_) | Fault::Silent(_) | Fault::Leaving(_) => {
+            ConnectError::Unreachable { gateway, why: fault.describe() }
+        }
     }
 }
 
@@ -98,8 +101,8 @@ enum First {
 }
 
 /// Waits for the gateway's first answer; closes the connection if what comes is none.
-async fn first_answer(wire: &mut Wire, config: &ClientConfig) -> Result<First, Fault> {
-    let answer = match wire.first_frame(config.answer_timeout).await {
+async fn first_answer(wire: &mut Wire, endpoint: &PlayerEndpoint, config: &ClientConfig) -> Result<First, Fault> {
+    let answer = match wire.answer(endpoint, config.answer_timeout).await {
         Ok(frame) => match frame.kind {
             player::WELCOME | player::HOLD => Ok(First::Go(frame)),
             player::REFUSED => match v1::Refused::decode(&frame.body[..]) {
@@ -117,12 +120,9 @@ async fn first_answer(wire: &mut Wire, config: &ClientConfig) -> Result<First, F
 }
 
 struct Driver {
-    endpoint: PlayerEndpoint,
     config: Arc<ClientConfig>,
     shared: Arc<Shared>,
     player: Player,
-    /// Where the next attempt goes: the gateway that served last is asked first.
-    next_gateway: usize,
 }
 
 impl Driver {
@@ -144,10 +144,12 @@ impl Driver {
         // When the connection was lost, until the session is back in play.
         let mut lost_since: Option<Instant> = None;
         loop {
-            let ended = self.player.play(&mut wire, first, self.config.logout_timeout).await;
+            let ended = self.player.play(&mut wire, first).await;
             self.shared.outbox().connection = None;
             if self.player.welcomed {
                 lost_since = None;
+            } else {
+                self.player.gave_up_a_hello();
             }
             let fault = match ended {
                 Ended::Abandoned => {
@@ -158,16 +160,22 @@ impl Driver {
                     wire.close(CloseCode::Done, "");
                     return Some(closed);
                 }
+                Ended::Relocated(other) => {
+                    wire.close(CloseCode::Done, "the client plays elsewhere");
+                    debug!(from = %wire.gateway, to = %other.0.gateway, "relocated");
+                    (wire, first) = *other;
+                    continue;
+                }
                 Ended::Faulted(fault) => fault,
             };
             if let Some(closed) = self.final_word(&wire, &fault) {
                 return Some(closed);
             }
             wire.close(CloseCode::Internal, "the client gave this connection up");
-            debug!(why = fault.describe(), "connection lost");
-            self.player.reconnecting(fault.describe());
+            debug!(gateway = %wire.gateway, why = fault.describe(), "connection lost");
             let since = *lost_since.get_or_insert_with(Instant::now);
-            (wire, first) = match self.resume(since).await {
+            self.player.reconnecting(fault.describe(), since);
+            (wire, first) = match self.resume(since, &wire.gateway, matches!(fault, Fault::Leaving(_))).await {
                 Ok(back) => back,
                 Err(over) => return over,
             };
@@ -200,73 +208,10 @@ impl Driver {
                     None
                 }
             }
-            Fault::Lost(_) if self.player.resume_ticket.is_none() => closed(None, CloseReason::NotAdmitted),
-            Fault::Lost(_) => None,
+            Fault::Lost(_) | Fault::Silent(_) | Fault::Leaving(_) => match self.player.resume_ticket {
+                None => closed(None, CloseReason::NotAdmitted),
+                Some(_) => None,
+            },
         }
     }
-
-    /// Tries to come back until the grace time is over. `Err(None)`: nobody listens any more.
-    async fn resume(&mut self, since: Instant) -> Result<(Wire, Frame), Option<Closed>> {
-        let mut backoff = Backoff::default();
-        let mut wait = backoff.next(rand::random());
-        let mut last_word = Closed { code: None, reason: CloseReason::Unreachable, message: String::new() };
-        loop {
-            // A player who logs out while away waits no longer than a logout may take.
-            let logging_out = self.shared.outbox().stage == Stage::LoggingOut;
-            let patience = self.player.grace.unwrap_or(DEFAULT_GRACE);
-            let patience = if logging_out { patience.min(self.config.logout_timeout) } else { patience };
-            if since.elapsed() + wait > patience {
-                return Err(Some(last_word));
-            }
-            let gateway = self.config.gateway[self.next_gateway % self.config.gateway.len()];
-            let hello = self.player.resume_hello(&self.config);
-            let tried = async {
-                tokio::time::sleep(wait).await;
-                attempt(&self.endpoint, gateway, &self.config, &hello).await
-            };
-            // The owner hears of the loss, and of what came before it, while the way back is sought.
-            let tried = tokio::select! {
-                tried = tried => tried,
-                () = self.player.deliver_until_abandoned() => return Err(None),
-            };
-            if !matches!(tried, Ok(Ok(_))) {
-                self.next_gateway = (self.next_gateway + 1) % self.config.gateway.len();
-            }
-            wait = backoff.next(rand::random());
-            match tried {
-                Ok(Ok(back)) => return Ok(back),
-                // The goodbye had arrived before the connection was lost.
-                Ok(Err(refusal)) if logging_out => {
-                    let reason = CloseReason::LoggedOut;
-                    return Err(Some(Closed { code: None, reason, message: refusal.message }));
-                }
-                Ok(Err(refusal)) => {
-                    let reason = CloseReason::Refused(refusal.reason);
-                    last_word = Closed { code: None, reason, message: refusal.message };
-                    match refusal.retry_after {
-                        Some(after) => wait = wait.max(after),
-                        None => return Err(Some(last_word)),
-                    }
-                }
-                Err(fault) => {
-                    debug!(why = fault.describe(), "attempt to resume failed");
-                    last_word.message = fault.describe();
-                }
-            }
-        }
-    }
-}
-
-/// One attempt to take the session up again.
-async fn attempt(
-    endpoint: &PlayerEndpoint,
-    gateway: SocketAddr,
-    config: &ClientConfig,
-    hello: &v1::Hello,
-) -> Result<Result<(Wire, Frame), Refusal>, Fault> {
-    let mut wire = Wire::open(endpoint, gateway, config, hello).await?;
-    Ok(match first_answer(&mut wire, config).await? {
-        First::Go(frame) => Ok((wire, frame)),
-        First::Refused(refusal) => Err(refusal),
-    })
 }

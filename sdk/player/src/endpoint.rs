@@ -1,12 +1,16 @@
 //! The UDP socket and TLS configuration that any number of sessions share.
 
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{IdleTimeout, TransportConfig, VarInt};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
+use tokio::time::Instant;
 
 use crate::config::{ClientConfig, Roots};
 use crate::error::{ConnectError, EndpointError};
@@ -14,19 +18,34 @@ use crate::session::{Events, Session};
 
 /// Asked of the system for each socket: 500 connections at 20 messages a second fit while the process is busy for a moment.
 const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
-/// A connection that says nothing for this long is lost. Short, because a session is resumed at once elsewhere.
-const IDLE: Duration = Duration::from_secs(8);
-/// A quiet client says this often that it is there: twice within [`IDLE`], so that one lost packet does not end it.
-const KEEP_ALIVE: Duration = Duration::from_secs(3);
+/// Assumed until it is measured: a game's gateways are near. A first packet that is lost is sent again after three of these,
+/// and a second one after nine, well within the handshake's time.
+const FIRST_RTT: Duration = Duration::from_millis(100);
 /// What a gateway may send ahead of a slow reader, a stream: some frames of the longest kind.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// Unread and unsent datagrams that are kept; older ones are worth nothing to a game.
 const DATAGRAM_BUFFER_BYTES: usize = 64 * 1024;
 
 /// One UDP socket for many sessions. Cheap to clone. Must be made and used within a tokio runtime.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct PlayerEndpoint {
-    pub(crate) quinn: quinn::Endpoint,
+    quinn: quinn::Endpoint,
+    tls: Arc<QuicClientConfig>,
+    line: Arc<Hearing>,
+}
+
+/// Whether anything arrives at the socket, over all its connections.
+#[derive(Debug)]
+struct Hearing {
+    since: Instant,
+    /// When something arrived last, or the socket was new; in milliseconds after `since`.
+    last_ms: AtomicU64,
+}
+
+impl fmt::Debug for PlayerEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PlayerEndpoint").field("quinn", &self.quinn).field("line", &self.line).finish_non_exhaustive()
+    }
 }
 
 impl PlayerEndpoint {
@@ -35,9 +54,59 @@ impl PlayerEndpoint {
     /// # Errors
     /// [`EndpointError`] says whether the certificates, TLS or the socket is the matter.
     pub fn new(roots: &Roots) -> Result<Self, EndpointError> {
-        let mut quinn = open_socket()?;
-        quinn.set_default_client_config(client_config(roots)?);
-        Ok(Self { quinn })
+        let tls = tls(roots)?;
+        let quinn = open_socket()
+            .and_then(|socket| {
+                quinn::Endpoint::new(quinn::EndpointConfig::default(), None, socket, Arc::new(quinn::TokioRuntime))
+            })
+            .map_err(EndpointError::Socket)?;
+        let line = Arc::new(Hearing { since: Instant::now(), last_ms: AtomicU64::new(0) });
+        Ok(Self { quinn, tls, line })
+    }
+
+    /// Goes on with a new socket, on another port: for a host whose network changed. The sessions of this endpoint go on;
+    /// QUIC moves their connections to the new address, and what was on its way to the old one is sent again. A connection
+    /// that cannot be moved is lost, and its session comes back by itself.
+    ///
+    /// # Errors
+    /// [`EndpointError::Socket`]; the old socket is kept.
+    pub fn rebind(&self) -> Result<(), EndpointError> {
+        open_socket().and_then(|socket| self.quinn.rebind(socket)).map_err(EndpointError::Socket)
+    }
+
+    /// A connection was lost for want of any answer. If nothing at all arrived for `silence`, on any connection, the socket
+    /// may be at fault (it belongs to a network that is gone, or a router forgot it), and a new one is opened.
+    pub(crate) fn rebind_if_deaf(&self, silence: Duration) {
+        let now = self.ms(Instant::now());
+        let last = self.line.last_ms.load(Ordering::Relaxed);
+        let deaf = u128::from(now.saturating_sub(last)) >= silence.as_millis();
+        // Many sessions find out at once; one of them acts.
+        if deaf && self.line.last_ms.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            match self.rebind() {
+                Ok(()) => tracing::debug!("nothing arrives: went on with a new socket"),
+                Err(error) => tracing::debug!(%error, "nothing arrives, and there is no new socket"),
+            }
+        }
+    }
+
+    /// Something arrived.
+    pub(crate) fn heard(&self, now: Instant) {
+        self.line.last_ms.fetch_max(self.ms(now), Ordering::Relaxed);
+    }
+
+    fn ms(&self, at: Instant) -> u64 {
+        u64::try_from((at - self.line.since).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Begins a handshake.
+    pub(crate) fn dial(
+        &self,
+        gateway: SocketAddr,
+        config: &ClientConfig,
+    ) -> Result<quinn::Connecting, quinn::ConnectError> {
+        let mut client = quinn::ClientConfig::new(self.tls.clone());
+        client.transport_config(Arc::new(transport(config)));
+        self.quinn.connect_with(client, gateway, &config.server_name)
     }
 
     /// Logs in through the first gateway that can be reached, and returns when it has answered: the first event is then
@@ -77,17 +146,14 @@ impl Client {
     }
 }
 
-fn open_socket() -> Result<quinn::Endpoint, EndpointError> {
-    let bind = || -> std::io::Result<quinn::Endpoint> {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
-        // Best effort: the system cuts them to its own limit.
-        let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
-        let _ = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES);
-        socket.set_nonblocking(true)?;
-        socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into())?;
-        quinn::Endpoint::new(quinn::EndpointConfig::default(), None, socket.into(), Arc::new(quinn::TokioRuntime))
-    };
-    bind().map_err(EndpointError::Socket)
+fn open_socket() -> std::io::Result<std::net::UdpSocket> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
+    // Best effort: the system cuts them to its own limit.
+    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
+    let _ = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES);
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into())?;
+    Ok(socket.into())
 }
 
 fn certificates(roots: &Roots) -> Result<Vec<CertificateDer<'static>>, EndpointError> {
@@ -99,7 +165,7 @@ fn certificates(roots: &Roots) -> Result<Vec<CertificateDer<'static>>, EndpointE
     }
 }
 
-fn client_config(roots: &Roots) -> Result<quinn::ClientConfig, EndpointError> {
+fn tls(roots: &Roots) -> Result<Arc<QuicClientConfig>, EndpointError> {
     let path = match roots {
         Roots::PemFile(path) => path.display().to_string(),
         Roots::Certificates(_) => "the given certificates".to_owned(),
@@ -120,18 +186,19 @@ fn client_config(roots: &Roots) -> Result<quinn::ClientConfig, EndpointError> {
     tls.alpn_protocols = vec![tidegate_proto::PLAYER_ALPN.to_vec()];
     // A replayed `Hello` would be a second login.
     tls.enable_early_data = false;
-    let tls = quinn::crypto::rustls::QuicClientConfig::try_from(tls)
+    let tls = QuicClientConfig::try_from(tls)
         .map_err(|_| EndpointError::Tls(rustls::Error::General("no cipher suite for QUIC".into())))?;
-    let mut config = quinn::ClientConfig::new(Arc::new(tls));
-    config.transport_config(Arc::new(transport()));
-    Ok(config)
+    Ok(Arc::new(tls))
 }
 
-fn transport() -> TransportConfig {
+fn transport(config: &ClientConfig) -> TransportConfig {
+    // A time beyond what the wire can say is as good as the longest it can.
+    let idle = IdleTimeout::try_from(config.idle_timeout).unwrap_or(IdleTimeout::from(VarInt::MAX));
     let mut transport = TransportConfig::default();
     transport
-        .max_idle_timeout(Some(IdleTimeout::try_from(IDLE).expect("8 s fit in a varint")))
-        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(Some(idle))
+        .keep_alive_interval(Some(config.keep_alive))
+        .initial_rtt(FIRST_RTT)
         // The gateway opens no streams.
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
         .max_concurrent_uni_streams(VarInt::from_u32(0))

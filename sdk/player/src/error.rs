@@ -52,7 +52,7 @@ pub enum ConnectError {
 #[error("{reason}: {message}")]
 pub struct Refusal {
     /// A stable word: "ticket_invalid", "ticket_expired", "ticket_used", "wrong_realm", "client_too_old", "resume_unknown",
-    /// "no_environment", "unavailable".
+    /// "no_environment", "unavailable", "already_online".
     pub reason: String,
     /// For a person.
     pub message: String,
@@ -67,6 +67,8 @@ pub enum Advice {
     TryAgain(Duration),
     /// Get a new ticket from the login service, then try again.
     NewTicket,
+    /// The character is in play through another client: end that session first, then log in with a new ticket.
+    EndOther,
     /// Ask the player to update the client.
     Update,
     /// Mend the configuration or the program; trying again does not help.
@@ -83,6 +85,7 @@ impl ConnectError {
             Self::Refused(refusal) => match (refusal.retry_after, refusal.reason.as_str()) {
                 (Some(after), _) => Advice::TryAgain(after),
                 (None, "client_too_old") => Advice::Update,
+                (None, "already_online") => Advice::EndOther,
                 (None, "wrong_realm") => Advice::Mend,
                 (None, _) => Advice::NewTicket,
             },
@@ -136,6 +139,7 @@ mod tests {
         assert_eq!(refused("ticket_used", 0).advice(), Advice::NewTicket);
         assert_eq!(refused("client_too_old", 0).advice(), Advice::Update);
         assert_eq!(refused("wrong_realm", 0).advice(), Advice::Mend);
+        assert_eq!(refused("already_online", 0).advice(), Advice::EndOther);
         assert_eq!(ConnectError::NoGateway.advice(), Advice::Mend);
     }
 }

@@ -1,6 +1,7 @@
 //! What a session tells its owner.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,6 +23,14 @@ pub enum Event {
     Notice(Notice),
     /// The player's home changed; the connection did not. Before any frame of the new home.
     Moved(Box<Moved>),
+    /// The gateway is about to stop; the session is looking for another one and plays on meanwhile. Ends with
+    /// [`Event::Relocated`], [`Event::Reconnecting`] or [`Event::Closed`].
+    Relocating {
+        /// How long the gateway still serves.
+        within: Duration,
+    },
+    /// The session plays through another gateway now. Nothing was lost, unless [`Welcome::gap`] says so.
+    Relocated(Box<Welcome>),
     /// The connection is lost; the session is trying to come back. Ends with [`Event::Resumed`] or [`Event::Closed`].
     Reconnecting {
         /// What happened to the connection, for logs.
@@ -66,6 +75,13 @@ pub struct Welcome {
     pub grace: Duration,
     /// Read from this machine's clock just before the `Hello` that this answers was sent.
     pub hello_sent: Timestamp,
+    /// The gateway that serves the session now.
+    pub gateway: SocketAddr,
+    /// All gateways that it knows of, "host:port"; empty: it did not say.
+    pub gateways: Vec<String>,
+    /// How long it took. [`Event::Welcome`]: since [`crate::PlayerEndpoint::connect`] was called, the wait in line included.
+    /// [`Event::Resumed`]: since the loss was noticed. [`Event::Relocated`]: how long play stood still, from the `Hello` on.
+    pub took: Duration,
 }
 
 /// Why the session has to wait.
@@ -73,7 +89,7 @@ pub struct Welcome {
 pub struct Hold {
     /// Place in line, 1 is next; `None` where a place has no meaning.
     pub place: Option<u32>,
-    /// A stable word: "full", "home_lost", "warming", "admission".
+    /// A stable word: "full", "home_lost", "warming", "admission", "directory".
     pub reason: String,
 }
 

@@ -18,9 +18,10 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A session outlives its connection: when the connection is lost, the session comes back by itself with its resume ticket
-//! within the grace time, and reliable frames arrive once and in order across the gap. Refuses to know the game: frames and
-//! datagrams are opaque bytes.
+//! A session outlives its connection, and its gateway: when the connection is lost, the session comes back by itself with its
+//! resume ticket within the grace time, through any gateway it knows, and reliable frames arrive once and in order across the
+//! gap. A gateway that is about to stop has its players move to another one while they play on. Refuses to know the game:
+//! frames and datagrams are opaque bytes.
 
 mod backoff;
 mod config;
@@ -29,7 +30,10 @@ mod driver;
 mod endpoint;
 mod error;
 mod event;
+mod gateways;
+mod round;
 mod session;
+mod silence;
 mod window;
 mod wire;
 

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use tidegate_proto::frame::MAX_GAME_BODY;
 use tokio::sync::{Notify, mpsc};
 
-use crate::error::{DatagramError, SendError};
+use crate::endpoint::PlayerEndpoint;
+use crate::error::{DatagramError, EndpointError, SendError};
 use crate::event::Event;
 use crate::window::SendWindow;
 
@@ -47,6 +48,7 @@ pub(crate) struct Outbox {
 
 #[derive(Debug)]
 pub(crate) struct Shared {
+    pub(crate) endpoint: PlayerEndpoint,
     outbox: Mutex<Outbox>,
     /// Wakes the session's task: there is something to write, or to end.
     pub(crate) work: Notify,
@@ -55,10 +57,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new() -> Arc<Self> {
+    pub(crate) fn new(endpoint: PlayerEndpoint) -> Arc<Self> {
         let outbox =
             Outbox { window: SendWindow::default(), stage: Stage::Open, max_frame: MAX_GAME_BODY, connection: None };
-        Arc::new(Self { outbox: Mutex::new(outbox), work: Notify::new(), progress: Notify::new() })
+        Arc::new(Self { endpoint, outbox: Mutex::new(outbox), work: Notify::new(), progress: Notify::new() })
     }
 
     pub(crate) fn outbox(&self) -> MutexGuard<'_, Outbox> {
@@ -139,7 +141,17 @@ impl Session {
         }
     }
 
-    /// Gives the present connection up and comes back on a new one, for a client that knows that its network changed.
+    /// For a client whose system says that its network changed: opens a new socket, to which the connections of **all**
+    /// sessions of this endpoint move. Nothing is lost, and the owner hears nothing; if the connection cannot be moved, the
+    /// session comes back as after any other loss. It also does so by itself, later, when nothing arrives any more.
+    ///
+    /// # Errors
+    /// [`EndpointError::Socket`]; the session goes on with the old socket.
+    pub fn network_changed(&self) -> Result<(), EndpointError> {
+        self.shared.endpoint.rebind()
+    }
+
+    /// Gives the present connection up and comes back on a new one.
     pub fn reconnect(&self) {
         if let Some(connection) = self.shared.outbox().connection.take() {
             connection.close(quinn::VarInt::from_u32(tidegate_proto::CloseCode::Internal as u32), b"reconnect");

@@ -13,9 +13,11 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
 
 use super::acks::Acks;
+use super::relocate::Relocation;
 use crate::config::ClientConfig;
 use crate::convert;
 use crate::event::{CloseReason, Closed, Event};
+use crate::gateways::Gateways;
 use crate::session::{Shared, Stage};
 use crate::wire::{Fault, Wire, write_fault};
 
@@ -28,45 +30,83 @@ pub(super) enum Ended {
     Closed(Closed),
     /// The connection is of no use any more.
     Faulted(Fault),
+    /// The session plays on this other connection now, whose first frame is there.
+    Relocated(Box<(Wire, Frame)>),
     /// Nobody listens any more.
     Abandoned,
 }
 
+/// How the session came to the present connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Arrival {
+    LoggedIn,
+    Resumed,
+    Relocated,
+}
+
 /// What of a session outlives a connection.
 pub(super) struct Player {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) config: Arc<ClientConfig>,
+    pub(super) gateways: Gateways,
     events: mpsc::Sender<Event>,
     /// Understood, and waiting for room among the events. While there is any, the stream is not read.
-    inbox: VecDeque<Event>,
+    pub(super) inbox: VecDeque<Event>,
     /// `Game` frames received since the session began.
-    pub(super) received: u64,
+    received: u64,
     pub(super) resume_ticket: Option<String>,
     /// As the last `Welcome` said.
     pub(super) grace: Option<Duration>,
     /// `Welcome` came on the present connection.
     pub(super) welcomed: bool,
+    pub(super) arrival: Arrival,
+    /// When the way to the present connection began.
+    pub(super) since: Instant,
+    /// Another gateway is sought while this one still serves.
+    pub(super) relocation: Option<Relocation>,
+    /// Times that a `Hello` was given up without an answer. Its gateway may still act on it, late, and take the session from
+    /// the one that has it.
+    strays: u32,
     acks: Acks,
     /// When a logout is no longer waited for.
     logout_by: Option<Instant>,
 }
 
 impl Player {
-    pub(super) fn new(shared: Arc<Shared>, events: mpsc::Sender<Event>) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        config: Arc<ClientConfig>,
+        gateways: Gateways,
+        events: mpsc::Sender<Event>,
+        since: Instant,
+    ) -> Self {
         Self {
             shared,
+            config,
+            gateways,
             events,
             inbox: VecDeque::new(),
             received: 0,
             resume_ticket: None,
             grace: None,
             welcomed: false,
+            arrival: Arrival::LoggedIn,
+            since,
+            relocation: None,
+            strays: 0,
             acks: Acks::default(),
             logout_by: None,
         }
     }
 
-    pub(super) fn reconnecting(&mut self, why: String) {
+    pub(super) fn reconnecting(&mut self, why: String, since: Instant) {
+        (self.arrival, self.since) = (Arrival::Resumed, since);
         self.inbox.push_back(Event::Reconnecting { why });
+    }
+
+    /// See [`Self::strays`].
+    pub(super) fn gave_up_a_hello(&mut self) {
+        self.strays = self.strays.saturating_add(1);
     }
 
     /// Hands waiting events to the owner. Resolves only when the owner dropped its [`crate::Events`]. Cancel-safe.
@@ -81,13 +121,13 @@ impl Player {
     }
 
     /// The `Hello` that takes the session up again.
-    pub(super) fn resume_hello(&self, config: &ClientConfig) -> v1::Hello {
+    pub(super) fn resume_hello(&self) -> v1::Hello {
         v1::Hello {
-            realm: config.realm.to_string(),
+            realm: self.config.realm.to_string(),
             resume_ticket: self.resume_ticket.clone().unwrap_or_default(),
             received_frames: self.received,
             sent_frames: self.shared.outbox().window.ever_sent(),
-            client_version: config.client_version.clone(),
+            client_version: self.config.client_version.clone(),
             ..v1::Hello::default()
         }
     }
@@ -103,8 +143,9 @@ impl Player {
     }
 
     /// Plays on one connection, whose first frame is already there, until it or the session ends.
-    pub(super) async fn play(&mut self, wire: &mut Wire, first: Frame, logout_timeout: Duration) -> Ended {
+    pub(super) async fn play(&mut self, wire: &mut Wire, first: Frame) -> Ended {
         self.welcomed = false;
+        self.relocation = None;
         // What came on an earlier connection was told in this one's `Hello`.
         self.acks = Acks::default();
         match self.understand(wire, first) {
@@ -119,9 +160,16 @@ impl Player {
                 Ok(Some(ended)) => return ended,
                 Err(fault) => return Ended::Faulted(fault),
             }
-            self.fill(wire, logout_timeout, &mut goodbye_said);
+            if let Err(fault) = wire.look(&self.shared.endpoint) {
+                return Ended::Faulted(fault);
+            }
+            self.fill(wire, &mut goodbye_said);
             let (reading, writing) = (self.inbox.is_empty(), !wire.output.is_empty());
-            let timer = [self.acks.next(), self.logout_by].into_iter().flatten().min();
+            // Who has said goodbye here ends here.
+            let seeking = self.relocation.is_some() && !goodbye_said;
+            let timer =
+                [self.acks.next(), self.logout_by].into_iter().flatten().fold(wire.silence.next(), Instant::min);
+            let mut line = None;
             let Wire { connection, send, recv, input, output, .. } = &mut *wire;
             // No order is asked for: every branch is cancel-safe and none can starve the others for longer than its queue.
             let broken = tokio::select! {
@@ -154,7 +202,14 @@ impl Player {
                     Err(_) => return Ended::Abandoned,
                 },
                 () = self.shared.work.notified() => None,
-                () = tokio::time::sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => {
+                sought = async { self.relocation.as_mut()?.next().await }, if seeking => match sought {
+                    Some(found) => {
+                        line = Some(found);
+                        None
+                    }
+                    None => return Ended::Faulted(Fault::Leaving("no other gateway was found in time".into())),
+                },
+                () = tokio::time::sleep_until(timer) => {
                     if self.logout_by.is_some_and(|by| by <= Instant::now()) {
                         let message = "the gateway did not confirm the logout in time".to_owned();
                         return Ended::Closed(Closed { code: None, reason: CloseReason::LoggedOut, message });
@@ -165,6 +220,11 @@ impl Player {
             };
             if let Some(fault) = broken {
                 return self.drain(wire, fault).await;
+            }
+            if let Some(line) = line
+                && let Some(ended) = self.cross(wire, line).await
+            {
+                return ended;
             }
         }
     }
@@ -248,11 +308,18 @@ impl Player {
                 let reason = CloseReason::Refused(refusal.reason);
                 return Ok(Some(Closed { code: None, reason, message: refusal.message }));
             }
+            player::RELOCATE => self.told_to_relocate(&wire.gateway, &decode(&frame)?),
             player::GOODBYE => {
                 let goodbye: v1::Goodbye = decode(&frame)?;
-                // A gateway that stops says so, and the session goes on at another one.
-                if goodbye.reason == "shutdown" && self.resume_ticket.is_some() {
-                    return Err(Fault::Lost("the gateway shuts down".into()));
+                match (goodbye.reason.as_str(), &self.resume_ticket) {
+                    // A gateway that stops says so, and the session goes on at another one.
+                    ("shutdown", Some(_)) => return Err(Fault::Leaving("the gateway shuts down".into())),
+                    // Another gateway has it, by a `Hello` of ours that we did not wait for any longer.
+                    ("moved", Some(_)) if self.relocation.is_some() || self.strays > 0 => {
+                        self.strays = self.strays.saturating_sub(1);
+                        return Err(Fault::Leaving("another gateway has the session".into()));
+                    }
+                    _ => {}
                 }
                 let reason = convert::goodbye(&goodbye.reason);
                 return Ok(Some(Closed { code: None, reason, message: goodbye.message }));
@@ -263,10 +330,15 @@ impl Player {
     }
 
     fn welcome(&mut self, wire: &Wire, message: &v1::Welcome) -> Result<(), Fault> {
-        let mut welcome = convert::welcome(message, wire.hello_sent).map_err(Fault::bad_message)?;
+        let gateway = wire.connection.remote_address();
+        let mut welcome =
+            convert::welcome(message, wire.hello_sent, gateway, self.since.elapsed()).map_err(Fault::bad_message)?;
         {
             let mut outbox = self.shared.outbox();
             let forgotten = outbox.window.rewind(message.received_frames).map_err(Fault::bad_message)?;
+            if welcome.gap {
+                outbox.window.forget_held();
+            }
             welcome.gap |= forgotten;
             outbox.connection = Some(wire.connection.clone());
             if message.max_frame_bytes > 0 {
@@ -275,18 +347,30 @@ impl Player {
         }
         self.shared.progress.notify_waiters();
         self.welcomed = true;
+        // A gateway that numbers what follows otherwise than we count lost frames on the way to us; one that says 0 without
+        // a gap does not number.
+        if message.next_frame != self.received && (message.gap || message.next_frame > 0) {
+            welcome.gap = self.arrival != Arrival::LoggedIn;
+            self.received = message.next_frame;
+        }
         self.grace = Some(welcome.grace);
-        let first = self.resume_ticket.is_none();
         if !message.resume_ticket.is_empty() {
             self.resume_ticket = Some(message.resume_ticket.clone());
         }
+        if self.config.learn_gateways {
+            self.gateways.learn(&message.gateways);
+        }
         let welcome = Box::new(welcome);
-        self.inbox.push_back(if first { Event::Welcome(welcome) } else { Event::Resumed(welcome) });
+        self.inbox.push_back(match self.arrival {
+            Arrival::LoggedIn => Event::Welcome(welcome),
+            Arrival::Resumed => Event::Resumed(welcome),
+            Arrival::Relocated => Event::Relocated(welcome),
+        });
         Ok(())
     }
 
     /// Frames what may be written: acknowledgements first, they make room on the other side.
-    fn fill(&mut self, wire: &mut Wire, logout_timeout: Duration, goodbye_said: &mut bool) {
+    fn fill(&mut self, wire: &mut Wire, goodbye_said: &mut bool) {
         if self.acks.take_due(Instant::now()) {
             frame::put_message(&mut wire.output, player::ACK, &v1::Ack { received_frames: self.received });
         }
@@ -296,7 +380,7 @@ impl Player {
             frame::put(&mut wire.output, player::GAME, &body);
         }
         if outbox.stage == Stage::LoggingOut {
-            self.logout_by.get_or_insert_with(|| Instant::now() + logout_timeout);
+            self.logout_by.get_or_insert_with(|| Instant::now() + self.config.logout_timeout);
             // Who waits in line for the first welcome has nothing to deliver, and no reason to wait longer. Who comes back
             // may have: the welcome says what.
             let in_line = self.resume_ticket.is_none();

@@ -216,3 +216,22 @@ async fn received_frames_are_acknowledged_by_number_and_by_time() {
     assert!(first >= 32, "{first}");
     while connection.ack().await < 65 {}
 }
+
+#[tokio::test]
+async fn after_a_gap_frames_are_counted_as_the_gateway_numbers_them() {
+    let gateway = Gateway::new();
+    let (_session, mut events, mut connection) = playing(&gateway).await;
+    connection.game(b"one").await;
+    assert_eq!(events.next().await, Some(Event::Game("one".into())));
+    connection.break_off();
+    let mut connection = gateway.accept().await;
+    assert_eq!(connection.hello.received_frames, 1);
+    // Six frames were lost on the way.
+    let message = connection.welcome_message(0, true, "r2");
+    connection.say(player::WELCOME, &v1::Welcome { next_frame: 7, ..message }).await;
+    assert!(resumed(&mut events).await);
+    connection.game(b"eight").await;
+    assert_eq!(connection.ack().await, 8);
+    connection.break_off();
+    assert_eq!(gateway.accept().await.hello.received_frames, 8);
+}

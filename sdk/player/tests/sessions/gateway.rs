@@ -52,13 +52,20 @@ impl Gateway {
     }
 
     pub(crate) fn client(&self) -> PlayerEndpoint {
-        PlayerEndpoint::new(&Roots::Certificates(vec![self.certificate.clone()])).unwrap()
+        client_of(&[self])
     }
 
     /// Goes through handshakes that must not succeed, for ever.
     pub(crate) async fn refuse_handshakes(&self) {
         while let Some(incoming) = self.endpoint.accept().await {
             assert!(incoming.await.is_err(), "a session without trust");
+        }
+    }
+
+    /// The next client that connects goes away without a word.
+    pub(crate) async fn hears_no_hello(&self) {
+        if let Ok(connection) = self.endpoint.accept().await.unwrap().await {
+            assert!(connection.accept_bi().await.is_err(), "a second Hello");
         }
     }
 
@@ -72,6 +79,17 @@ impl Gateway {
         connection.hello = v1::Hello::decode(first.body).unwrap();
         connection
     }
+}
+
+/// A client that trusts all of these.
+pub(crate) fn client_of(gateways: &[&Gateway]) -> PlayerEndpoint {
+    let certificates = gateways.iter().map(|gateway| gateway.certificate.clone()).collect();
+    PlayerEndpoint::new(&Roots::Certificates(certificates)).unwrap()
+}
+
+/// As a gateway would name them.
+pub(crate) fn names_of(gateways: &[&Gateway]) -> Vec<String> {
+    gateways.iter().map(|gateway| gateway.address.to_string()).collect()
 }
 
 impl Connection {
@@ -135,9 +153,20 @@ impl Connection {
 
     /// Says `Welcome`: to a login if the client came with a login ticket, else to a resume.
     pub(crate) async fn welcome(&mut self, received_frames: u64, gap: bool, resume_ticket: &str) {
+        let message = self.welcome_message(received_frames, gap, resume_ticket);
+        self.say(player::WELCOME, &message).await;
+    }
+
+    /// As [`Self::welcome`], and tells of other gateways.
+    pub(crate) async fn welcome_naming(&mut self, gateways: &[&Gateway], received_frames: u64, resume_ticket: &str) {
+        let message = self.welcome_message(received_frames, false, resume_ticket);
+        self.say(player::WELCOME, &v1::Welcome { gateways: names_of(gateways), ..message }).await;
+    }
+
+    pub(crate) fn welcome_message(&self, received_frames: u64, gap: bool, resume_ticket: &str) -> v1::Welcome {
         let login = !self.hello.login_ticket.is_empty();
         let cause = if login { v1::Cause::Login } else { v1::Cause::Resume };
-        let message = v1::Welcome {
+        v1::Welcome {
             session_id: vec![7; 16],
             epoch: 1,
             environment_id: "eu-1-a".into(),
@@ -151,8 +180,19 @@ impl Connection {
             gap,
             grace_ms: 10_000,
             max_frame_bytes: 1_000,
-        };
-        self.say(player::WELCOME, &message).await;
+            gateways: Vec::new(),
+            next_frame: self.hello.received_frames,
+        }
+    }
+
+    /// This gateway is about to stop.
+    pub(crate) async fn relocate(&mut self, gateways: &[&Gateway], within_ms: u32) {
+        self.say(player::RELOCATE, &v1::Relocate { gateways: names_of(gateways), within_ms }).await;
+    }
+
+    pub(crate) async fn refuse(&mut self, reason: &str, retry_after_ms: u32) {
+        let refused = v1::Refused { reason: reason.into(), message: String::new(), retry_after_ms };
+        self.say(player::REFUSED, &refused).await;
     }
 
     pub(crate) async fn moved(&mut self, epoch: u64, resume_ticket: &str) {

@@ -2,26 +2,38 @@
 
 mod away;
 mod books;
+mod failover;
 mod frames;
 mod gateway;
 mod life;
+mod line;
+mod network;
+mod relocation;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use gateway::{Connection, Gateway};
-use tidegate_player::{Closed, Event, Events, Session};
+use tidegate_player::{ClientConfig, Closed, Event, Events, PlayerEndpoint, Session};
 use tidegate_types::Cause;
 
 /// A player in play, seen from both sides.
 pub(crate) async fn playing(gateway: &Gateway) -> (Session, Events, Connection) {
-    let client = gateway.client();
+    playing_through(gateway, &gateway.client(), gateway.config()).await
+}
+
+/// As [`playing`], with a client of the test's own.
+pub(crate) async fn playing_through(
+    gateway: &Gateway,
+    client: &PlayerEndpoint,
+    config: ClientConfig,
+) -> (Session, Events, Connection) {
     let served = async {
         let mut connection = gateway.accept().await;
         connection.welcome(0, false, "r1").await;
         connection
     };
-    let (connected, connection) = tokio::join!(client.connect(Arc::new(gateway.config()), "t".into()), served);
+    let (connected, connection) = tokio::join!(client.connect(Arc::new(config), "t".into()), served);
     let (session, mut events) = connected.unwrap();
     assert!(matches!(events.next().await, Some(Event::Welcome(_))));
     (session, events, connection)
