@@ -8,6 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tidegate_config::{Problem, Settings, settings};
 
+use crate::store::Check;
+
 settings! {
     /// Everything the fleet-manager can be told. All keys are optional.
     #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +42,14 @@ settings! {
         /// How long an operator's call waits for a long step (snapshot, session command), in milliseconds. Default
         /// 60,000; the step itself goes on.
         pub call_timeout_ms: u64 = 60_000,
+        /// How the database is checked before it is believed at a start: `quick` (every page and row) or `full` (whether
+        /// each index agrees with its table, too). Default `quick`: a start must not take minutes while players wait.
+        pub store_check: Check = Check::Quick,
+        /// A copy of the database is made in `<data_dir>/backups` when the newest is older than this, in hours. Default
+        /// 24; one is made before every change of its schema as well.
+        pub backup_hours: u32 = 24,
+        /// How many of these copies are kept, beside those of before a change of the schema. Default 7.
+        pub backup_keep: u32 = 7,
         /// How long audit records are kept, in days. Default 400: a year and a bit, so that last year's update can be
         /// read.
         pub audit_retention_days: u32 = 400,
@@ -73,6 +83,15 @@ settings! {
         /// A server whose last report is older than this is `unreachable`, in milliseconds. Default 5,000: five
         /// reports.
         pub report_timeout_ms: u64 = 5_000,
+        /// A server that serves and says nothing for this long hangs, in milliseconds: it is killed and replaced. Never
+        /// less than three of its own reports (every 300 ms by our SDK). Default 1,300: with the manager's own
+        /// measuring every 100 ms, a hang is noticed within 1.5 s. Time in which the manager itself, or the server, was
+        /// not run by the machine does not count.
+        pub hang_ms: u64 = 1_300,
+        /// Most servers killed for silence within 5 s, as a share of all in percent; one may always be. Default 34:
+        /// what silences more at once is hardly a fault of each, and killing them all would cost every player a
+        /// restart.
+        pub hang_share_percent: u32 = 34,
         /// Most world servers this manager runs at once. Default 512.
         pub limit: u32 = 512,
     }
@@ -91,12 +110,16 @@ impl Settings for Config {
         at_least("call_timeout_ms", self.call_timeout_ms, 100)?;
         at_least("request_retention_hours", u64::from(self.request_retention_hours), 1)?;
         at_least("audit_retention_days", u64::from(self.audit_retention_days), 1)?;
+        at_least("backup_hours", u64::from(self.backup_hours), 1)?;
+        at_least("backup_keep", u64::from(self.backup_keep), 1)?;
         at_least("request_limit", u64::from(self.request_limit), 1_000)?;
         at_least("servers.start_timeout_ms", self.servers.start_timeout_ms, 100)?;
         at_least("servers.restart_min_ms", self.servers.restart_min_ms, 10)?;
         at_least("servers.restart_max_ms", self.servers.restart_max_ms, self.servers.restart_min_ms)?;
         at_least("servers.stop_within_ms", self.servers.stop_within_ms, 100)?;
         at_least("servers.report_timeout_ms", self.servers.report_timeout_ms, 1_500)?;
+        at_least("servers.hang_ms", self.servers.hang_ms, 500)?;
+        at_least("servers.hang_share_percent", u64::from(self.servers.hang_share_percent), 1)?;
         at_least("servers.limit", u64::from(self.servers.limit), 1)?;
         if self.data_dir.as_os_str().is_empty() {
             return Err(Problem::new("data_dir", "is empty"));
@@ -148,6 +171,8 @@ mod tests {
             ("listen = \"nowhere\"", "listen"),
             ("gateway_live_ms = 5", "gateway_live_ms"),
             ("[servers]\nrestart_min_ms = 1", "servers.restart_min_ms"),
+            ("[servers]\nhang_ms = 100", "servers.hang_ms"),
+            ("store_check = \"slow\"", "store_check"),
             ("[servers]\nrestart_min_ms = 500\nrestart_max_ms = 100", "servers.restart_max_ms"),
             ("snapshot_store = \"not a url\"", "snapshot_store"),
             ("data_dir = \"\"", "data_dir"),

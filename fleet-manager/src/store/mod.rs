@@ -3,21 +3,33 @@
 //! A [`Commit`] holds everything that one command changed: rows, audit records and the request's answer. It is durable
 //! when [`Store::commit`] returns, or has not happened at all. The store knows tables and bytes, not what they mean:
 //! `rows.rs` translates.
+//!
+//! ```text
+//!   open: check --damaged--> refused, with the copy to restore and the commands that do it; the file is left as it is
+//!           \--older schema--> copy, then one transaction a step --\
+//!            \--current----------------------------------------------> writer thread, reader
+//! ```
 
+mod backup;
 pub mod rows;
 mod schema;
 mod writer;
 
 #[cfg(test)]
+mod durability;
+#[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use tidegate_types::{Clock, SystemClock};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-pub use schema::Table;
+pub use schema::{Check, Table};
 
 /// Most jobs that wait for the writer. Each is one caller who waits for its own answer, so a full queue slows callers
 /// down, which is what it is for.
@@ -35,9 +47,25 @@ pub enum StoreError {
     /// The transaction that held this commit failed, and nothing of it happened.
     #[error("the commit failed")]
     Commit(#[source] Arc<rusqlite::Error>),
-    /// The file does not pass SQLite's integrity check.
-    #[error("the database is damaged ({0}); put a backup of it in its place, with its -wal file or without one")]
-    Damaged(String),
+    /// The file does not pass SQLite's check, is empty, or is not there though it once was.
+    #[error("the database is damaged: {why}; {advice}")]
+    Damaged {
+        /// What was found.
+        why: String,
+        /// What to do: which copy to restore, and the commands.
+        advice: String,
+    },
+    /// A copy of the database could not be made; nothing was changed.
+    #[error("cannot make the copy {}: {why}", path.display())]
+    Backup {
+        /// The copy.
+        path: PathBuf,
+        /// What went wrong.
+        why: String,
+    },
+    /// The writer's thread cannot be started.
+    #[error("cannot start the writer")]
+    Writer(#[source] std::io::Error),
     /// Another program's database.
     #[error("the file is not a fleet-manager's database")]
     NotOurs,
@@ -201,6 +229,13 @@ struct Inner {
     audit: broadcast::Sender<Arc<AuditRow>>,
     /// Readers never wait for the writer under a write-ahead log, and there are few of them: one connection is enough.
     reader: Mutex<Connection>,
+    path: PathBuf,
+}
+
+fn reader(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let reader = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    reader.busy_timeout(Duration::from_secs(5))?;
+    Ok(reader)
 }
 
 impl std::fmt::Debug for Store {
@@ -210,32 +245,85 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens the database, creating it when there is none, and starts the writer.
+    /// Opens the database after a quick check, creating it when there is none, and starts the writer.
     ///
     /// # Errors
-    /// It cannot be opened, is damaged, belongs to another program or is newer than this one.
+    /// As [`Store::open_with`].
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let damaged = |error: rusqlite::Error| match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::NotADatabase) => StoreError::NotOurs,
-            Some(rusqlite::ErrorCode::DatabaseCorrupt) => StoreError::Damaged(error.to_string()),
+        Self::open_with(path, Check::Quick)
+    }
+
+    /// As [`Store::open`], after this check. A database of an older schema is copied, then brought up to date.
+    ///
+    /// # Errors
+    /// It cannot be opened, is damaged, belongs to another program or is newer than this one; the copy of an older one
+    /// cannot be made. The file is then as it was.
+    pub fn open_with(path: &Path, check: Check) -> Result<Self, StoreError> {
+        // SQLite says some of it on several lines.
+        let damaged = |why: String| StoreError::Damaged { why: why.replace('\n', " "), advice: backup::advice(path) };
+        let has_copies = !backup::list(path).is_empty();
+        if has_copies && std::fs::metadata(path).is_ok_and(|meta| meta.len() == 0) {
+            return Err(damaged("the file is empty".to_owned()));
+        }
+        if has_copies && !path.exists() {
+            return Err(damaged("the file is not there".to_owned()));
+        }
+        let failed = |error: rusqlite::Error| match error.sqlite_error_code() {
+            // What has copies once was ours.
+            Some(rusqlite::ErrorCode::NotADatabase) if !has_copies => StoreError::NotOurs,
+            Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => {
+                damaged(error.to_string())
+            }
             _ => StoreError::Sqlite(error),
         };
-        let mut connection = Connection::open(path).map_err(damaged)?;
-        schema::configure(&connection).map_err(damaged)?;
-        schema::prepare(&mut connection).map_err(|error| match error {
-            StoreError::Sqlite(error) => damaged(error),
+        let mut connection = Connection::open(path).map_err(failed)?;
+        // Whatever is refused is left as it is: closing must not write the log into a damaged file.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        schema::configure(&connection).map_err(failed)?;
+        let keep = |connection: &Connection, version| {
+            let copy = backup::make(connection, path, SystemClock.now().wall)?;
+            tracing::info!(version, copy = %copy.display(), "copied the database before a new schema version");
+            Ok(())
+        };
+        schema::prepare(&mut connection, check, keep).map_err(|error| match error {
+            StoreError::Sqlite(error) => failed(error),
+            StoreError::Damaged { why, .. } => damaged(why),
             other => other,
         })?;
-        let reader = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        reader.busy_timeout(std::time::Duration::from_secs(5))?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+        let reader = reader(path)?;
         let (jobs, queue) = mpsc::channel(QUEUE);
         let (audit, _) = broadcast::channel(AUDIT_BACKLOG);
         let records = audit.clone();
         std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer::run(connection, queue, &records))
-            .map_err(|e| StoreError::Damaged(format!("cannot start the writer: {e}")))?;
-        Ok(Self { inner: Arc::new(Inner { jobs, audit, reader: Mutex::new(reader) }) })
+            .map_err(StoreError::Writer)?;
+        Ok(Self { inner: Arc::new(Inner { jobs, audit, reader: Mutex::new(reader), path: path.to_owned() }) })
+    }
+
+    /// Makes a copy if the newest one is older than `every`, and deletes all but the newest `keep`. `None`: there was
+    /// no need.
+    ///
+    /// # Errors
+    /// The copy could not be made. The database is not touched by that.
+    pub async fn back_up(&self, every: Duration, keep: usize) -> Result<Option<PathBuf>, StoreError> {
+        let path = self.inner.path.clone();
+        tokio::task::spawn_blocking(move || {
+            let now = SystemClock.now().wall;
+            let fresh_since = backup::stamp(now - every);
+            if backup::list(&path).last().is_some_and(|copy| backup::made(copy) > fresh_since.as_str()) {
+                return Ok(None);
+            }
+            // A connection of its own: whoever reads meanwhile does not wait.
+            let connection = reader(&path)?;
+            let copy = backup::make(&connection, &path, now)?;
+            let pruned = backup::prune(&path, schema::version_of(&connection)?, keep.max(1));
+            pruned.map_err(|e| StoreError::Backup { path: backup::folder(&path), why: e.to_string() })?;
+            Ok(Some(copy))
+        })
+        .await
+        .map_err(|_| StoreError::Closed)?
     }
 
     /// Writes all of it, durably, before it returns.

@@ -10,8 +10,11 @@ use super::StoreError;
 /// "Tdgt": tells this database from any other SQLite file that someone puts in its place.
 const APPLICATION_ID: i32 = 0x5464_6774;
 
-/// The schema that this program writes. A newer one is refused; an older one is brought up to it.
-const VERSION: i32 = 1;
+/// The schema that this program writes. A newer one is refused; an older one is brought up to it, step by step.
+const VERSION: i32 = 2;
+
+/// The first schema that was ever written.
+const FIRST: i32 = 1;
 
 /// A table of facts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -94,6 +97,37 @@ const AUDIT_AND_REQUESTS: &str = "
     CREATE INDEX audit_by_subject ON audit (subject, sequence);
 ";
 
+/// One of our own changes of the schema: from the version before it to `to`.
+struct Step {
+    to: i32,
+    sql: &'static str,
+}
+
+/// Every step since version 1, in order. A step that is out is never changed: somebody's database has taken it.
+const STEPS: [Step; 1] =
+    // Old audit records are deleted by age; without this each time reads all of them.
+    [Step { to: 2, sql: "CREATE INDEX audit_by_age ON audit (at_ms);" }];
+
+/// How thoroughly the file is read before it is believed.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Check {
+    /// Every page and row, but not whether each index agrees with its table: some hundred MB a second.
+    #[default]
+    Quick,
+    /// The indexes too; several times slower.
+    Full,
+}
+
+impl Check {
+    const fn pragma(self) -> &'static str {
+        match self {
+            Self::Quick => "PRAGMA quick_check(1)",
+            Self::Full => "PRAGMA integrity_check(1)",
+        }
+    }
+}
+
 /// Makes `connection` safe to write acknowledged facts with.
 ///
 /// `synchronous=FULL` syncs the log at every commit: what was acknowledged survives a power cut. The busy timeout only
@@ -105,27 +139,60 @@ pub(super) fn configure(connection: &Connection) -> Result<(), rusqlite::Error> 
     Ok(())
 }
 
-/// Checks what is there and creates what is not.
+/// Checks what is there, creates what is not, and brings an older schema up to this program's. `keep` makes a copy of the
+/// database, by the version that it has, before the first step; nothing is changed when it fails.
 ///
 /// # Errors
-/// The database is damaged, belongs to another program, or is newer than this program.
-pub(super) fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
-    let integrity: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-    if integrity != "ok" {
-        return Err(StoreError::Damaged(integrity));
+/// The database is damaged, belongs to another program, or is newer than this program; the copy could not be made.
+pub(super) fn prepare(
+    connection: &mut Connection,
+    check: Check,
+    keep: impl FnOnce(&Connection, i32) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let found: String = connection.query_row(check.pragma(), [], |row| row.get(0))?;
+    if found != "ok" {
+        return Err(StoreError::Damaged { why: found, advice: String::new() });
     }
     let application: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
-    let version: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let version = version_of(connection)?;
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     match (application, version, tables) {
         (0, 0, 0) => create(connection),
         (APPLICATION_ID, VERSION, _) => Ok(()),
+        (APPLICATION_ID, older, _) if (FIRST..VERSION).contains(&older) => {
+            keep(connection, older)?;
+            upgrade(connection, older)
+        }
         (APPLICATION_ID, newer, _) => Err(StoreError::Version { found: newer, known: VERSION }),
         _ => Err(StoreError::NotOurs),
     }
 }
 
+/// The version of the schema in this file.
+pub(super) fn version_of(connection: &Connection) -> Result<i32, rusqlite::Error> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Takes each step in a transaction of its own, with its number: a crash between two leaves a database of the version
+/// that it says.
+fn upgrade(connection: &mut Connection, from: i32) -> Result<(), StoreError> {
+    for step in STEPS.iter().filter(|step| step.to > from) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(step.sql)?;
+        transaction.pragma_update(None, "user_version", step.to)?;
+        transaction.commit()?;
+        tracing::info!(version = step.to, "the database has a new schema version");
+    }
+    Ok(())
+}
+
 fn create(connection: &mut Connection) -> Result<(), StoreError> {
+    create_first(connection)?;
+    upgrade(connection, FIRST)
+}
+
+/// The schema of version 1, with which every database begins: so a new one and an upgraded one are the same.
+pub(super) fn create_first(connection: &mut Connection) -> Result<(), StoreError> {
     let transaction = connection.transaction()?;
     for table in Table::ALL {
         let name = table.name();
@@ -135,7 +202,7 @@ fn create(connection: &mut Connection) -> Result<(), StoreError> {
     }
     transaction.execute_batch(AUDIT_AND_REQUESTS)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.pragma_update(None, "user_version", FIRST)?;
     transaction.commit()?;
     Ok(())
 }

@@ -151,7 +151,7 @@ fn a_damaged_database_is_refused() {
         *byte = (index % 251) as u8;
     }
     std::fs::write(&path, bytes).unwrap();
-    assert!(matches!(Store::open(&path), Err(StoreError::Damaged(_))), "{:?}", Store::open(&path));
+    assert!(matches!(Store::open(&path), Err(StoreError::Damaged { .. })), "{:?}", Store::open(&path));
 }
 
 proptest! {
