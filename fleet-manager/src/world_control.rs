@@ -22,6 +22,8 @@ const REGISTER_DEADLINE: Duration = Duration::from_secs(5);
 const DIRECTIVES: usize = 64;
 /// Longest report: the zones of a barrier, up to 64 of the largest (1 MiB each).
 const MAX_REPORT_BYTES: usize = 64 * 1024 * 1024 + 64 * 1024;
+/// How often a server reports that does not say how often.
+const STATUS_EVERY: Duration = Duration::from_secs(1);
 /// Longest text of an error that is kept, in characters.
 const MAX_ERROR_CHARS: usize = 500;
 
@@ -119,6 +121,10 @@ fn registration(register: WorldRegister, directives: mpsc::Sender<WorldDirective
         state_format_write: register.state_format_write,
         assets_digest,
         serving: register.serving,
+        status_every: match register.status_every_ms {
+            0 => STATUS_EVERY,
+            ms => Duration::from_millis(u64::from(ms)),
+        },
         directives,
     })
 }

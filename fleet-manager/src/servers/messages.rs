@@ -36,6 +36,8 @@ pub struct Registration {
     pub assets_digest: Option<[u8; 32]>,
     /// It serves already (it registers again).
     pub serving: bool,
+    /// It says how it is at least this often.
+    pub status_every: Duration,
     /// Where its directives go. A server that leaves this queue full does not read its stream.
     pub directives: mpsc::Sender<v1::WorldDirective>,
 }

@@ -19,6 +19,7 @@ mod messages;
 mod process;
 mod record;
 mod server;
+mod silence;
 mod staging;
 mod supervisor;
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //!   absent --start--> running --exit--> absent (back-off, then start again)
 //!                        |--surplus--> retiring --settled and empty--> stop --> terminate --> kill --> absent, forgotten
 //!                        |--environment stopped---------------------->/
-//!                        \--silent, or never registered--> kill --> absent (back-off)
+//!                        \--hung, or never registered--> kill --> absent (back-off)
 //! ```
 //!
 //! No I/O, clock or randomness: the shell says what it observes and what time it is, and does what the plan says. The
@@ -37,8 +37,6 @@ pub struct Limits {
     pub restart_max: Duration,
     /// From start to registration.
     pub start_timeout: Duration,
-    /// A registered server that says nothing for this long is replaced.
-    pub silent: Duration,
     /// How long a retiring server must have been closed to newcomers, and empty, before it is stopped: whoever was on the
     /// way to it has arrived and been counted by then.
     pub settle: Duration,
@@ -91,8 +89,8 @@ pub struct Running {
     pub registered: bool,
     /// Its stream to the manager is open.
     pub connected: bool,
-    /// How long it has said nothing although it had registered with this manager.
-    pub silent: Duration,
+    /// It has said nothing for so long that it counts as hung, and may be killed for it.
+    pub hung: bool,
     /// Its players.
     pub occupancy: Occupancy,
     /// Since when it has been empty without a break, by reports; `None`: it is not.
@@ -384,7 +382,7 @@ fn watch(plan: &mut Plan, slot: &Slot, running: &Running, now: Mono, limits: &Li
                 plan.wake_at(due);
             }
         }
-        None if running.silent >= limits.silent => kill(KillReason::Silent),
+        None if running.hung => kill(KillReason::Silent),
         None => {}
     }
 }

@@ -21,8 +21,9 @@ use super::record::ProcessId;
 const SPAWN_VARIABLE: &str = "TIDEGATE_SPAWN_ID";
 /// The environment variable that names the server (part of the contract with world servers).
 const SERVER_VARIABLE: &str = "TIDEGATE_SERVER_ID";
-/// The one `TIDEGATE_` variable of ours that children inherit: whose end is to be theirs too.
-const INHERITED: &str = "TIDEGATE_GUARD_PID";
+/// The `TIDEGATE_` variables of ours that children inherit: whose end is to be theirs too, where to write events, and which
+/// rules to break for a test.
+const INHERITED: [&str; 3] = ["TIDEGATE_GUARD_PID", tidegate_events::VARIABLE, tidegate_types::sabotage::VARIABLE];
 /// A log above this is put aside when its server is started: with the one put aside before, at most twice this plus what
 /// one run writes.
 const LOG_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
@@ -53,7 +54,7 @@ pub(crate) fn start(launch: &Launch<'_>) -> io::Result<(Child, Process)> {
     let mut command = Command::new(program);
     command.args(arguments);
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("TIDEGATE_") && name != INHERITED {
+        if name.to_string_lossy().starts_with("TIDEGATE_") && !INHERITED.iter().any(|kept| name == *kept) {
             command.env_remove(name);
         }
     }
@@ -261,8 +262,27 @@ pub(crate) fn log_path(logs: &Path, stem: &str) -> PathBuf {
 struct Stat {
     /// A zombie: it will do nothing any more.
     ended: bool,
+    /// Stopped by a signal.
+    stopped: bool,
     group: i64,
     start_time: u64,
+}
+
+/// True while the process is stopped by a signal, and does nothing.
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    stat(pid).is_ok_and(|stat| stat.stopped)
+}
+
+/// How long the threads of a process have been ready to run without being run, of the one that waited longest; `None`
+/// where the system does not say.
+pub(crate) fn waited_for_cpu(pid: u32) -> Option<std::time::Duration> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let waited = threads.filter_map(|thread| {
+        let text = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        // Run, waited (both in nanoseconds), and how often: see the kernel's sched-stats documentation.
+        text.split_whitespace().nth(1)?.parse::<u64>().ok()
+    });
+    waited.max().map(std::time::Duration::from_nanos)
 }
 
 /// Reads `/proc/<pid>/stat`.
@@ -285,6 +305,7 @@ fn parse_stat(text: &str) -> Option<Stat> {
     // Counted from the state, which is field 3 of proc(5): group is field 5, start time field 22.
     Some(Stat {
         ended: matches!(*fields.first()?, "Z" | "X"),
+        stopped: matches!(*fields.first()?, "T"),
         group: fields.get(2)?.parse().ok()?,
         start_time: fields.get(19)?.parse().ok()?,
     })

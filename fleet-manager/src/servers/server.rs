@@ -12,6 +12,7 @@ use super::messages::{Registration, RegistrationRefused, Status};
 use super::plan::{self, Ending, Exits, KillReason, Occupancy};
 use super::process;
 use super::record::{Record, Registered};
+use super::silence::{self, Quiet};
 use super::spec::{EnvironmentServers, Slot, tls_name};
 use super::staging::{Facts, Staging};
 use super::view::{ServerState, ServerView};
@@ -28,6 +29,8 @@ pub(crate) struct Server {
     pub(crate) last_end: String,
     /// The last attempt did not even make a process.
     pub(crate) not_started: bool,
+    /// When its players were left without it, until it serves again: when it died, and how long it had been silent then.
+    pub(crate) out: Option<(Mono, Duration)>,
     shown: Option<(ServerState, Timestamp)>,
 }
 
@@ -43,8 +46,16 @@ pub(crate) struct Live {
     status: Option<Status>,
     /// When it last said anything to this manager.
     pub(crate) heard: Option<Now>,
-    /// How long it has said nothing, counted only while this manager itself was running.
-    pub(crate) silent: Duration,
+    /// How long it has said nothing.
+    pub(crate) quiet: Quiet,
+    /// It counts as hung.
+    pub(crate) hung: bool,
+    /// It counts as hung and is not killed yet: so many others were of late.
+    pub(crate) held_back: bool,
+    /// How often it says how it is, by its own word.
+    status_every: Duration,
+    /// The process that speaks: the one that was started, or (under a script) one of its group.
+    pub(crate) speaker: u32,
     empty_since: Option<Mono>,
     pub(crate) retiring: Option<Mono>,
     pub(crate) ending: Option<Ending>,
@@ -62,6 +73,7 @@ pub(crate) struct Stream {
 
 impl Live {
     pub(crate) fn new(process: process::Process, since: Mono, adopted: bool) -> Self {
+        let speaker = process.id.pid;
         Self {
             process,
             since,
@@ -71,7 +83,11 @@ impl Live {
             facts: None,
             status: None,
             heard: None,
-            silent: Duration::ZERO,
+            quiet: Quiet::default(),
+            hung: false,
+            held_back: false,
+            status_every: Duration::ZERO,
+            speaker,
             empty_since: None,
             retiring: None,
             ending: None,
@@ -93,7 +109,8 @@ impl Live {
     /// It has said something.
     pub(crate) fn heard(&mut self, now: Now) {
         self.heard = Some(now);
-        self.silent = Duration::ZERO;
+        self.quiet.over();
+        (self.hung, self.held_back) = (false, false);
     }
 
     /// Takes a status report. True when something changed that others act on at once.
@@ -110,8 +127,23 @@ impl Live {
         before != after
     }
 
+    /// It says that it serves, and is wanted to.
+    pub(crate) fn serves(&self) -> bool {
+        self.staging == Staging::Serving
+    }
+
     fn late(&self, now: Mono, report_timeout: Duration) -> bool {
-        self.heard.is_none_or(|heard| now.since(heard.mono) > report_timeout)
+        self.held_back || self.heard.is_none_or(|heard| now.since(heard.mono) > report_timeout)
+    }
+
+    /// How long it may be silent before it counts as hung: a short time while it serves, because players wait. Before that
+    /// it may be busy loading, during a `barrier` busy saving, and without a stream on its way back: then it has `long`.
+    pub(crate) fn deadline(&self, hang: Duration, long: Duration, barrier: bool) -> Duration {
+        if self.stream.is_some() && self.staging == Staging::Serving && !barrier {
+            silence::deadline(hang, self.status_every).min(long)
+        } else {
+            long
+        }
     }
 }
 
@@ -126,6 +158,7 @@ impl Server {
             exits: Exits::default(),
             last_end: String::new(),
             not_started: false,
+            out: None,
             shown: None,
         }
     }
@@ -173,6 +206,7 @@ impl Server {
             serving: registration.serving,
         });
         live.stream = Some(Stream { token, directives: registration.directives });
+        (live.status_every, live.speaker) = (registration.status_every, registration.pid);
         self.record.registered = Some(Registered {
             instance: registration.instance,
             build: registration.build,
@@ -257,7 +291,7 @@ impl Server {
                     since: live.since,
                     registered: self.record.registered.is_some(),
                     connected: live.stream.is_some(),
-                    silent: live.silent,
+                    hung: live.hung && !live.held_back,
                     occupancy,
                     empty_since: match occupancy {
                         Occupancy::Empty if never => Some(live.since),
@@ -296,6 +330,9 @@ impl Server {
             ServerState::Ready | ServerState::Stopping => String::new(),
             ServerState::Starting | ServerState::Exited => self.last_end.clone(),
             ServerState::Unreachable => match &self.process {
+                Some(live) if live.held_back => {
+                    "says nothing; not killed yet, because others were of late (servers.hang_share_percent)".to_owned()
+                }
                 Some(live) if live.stream.is_some() => format!("no report for {} ms", report_timeout.as_millis()),
                 _ => "its stream to the manager is broken".to_owned(),
             },

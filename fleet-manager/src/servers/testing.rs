@@ -29,17 +29,16 @@ impl Bench {
     }
 
     pub(crate) fn with_report_timeout(data_dir: &Path, report_timeout_ms: u64) -> Self {
-        let options = Options {
-            data_dir: data_dir.to_owned(),
-            manager_url: "http://127.0.0.1:9".to_owned(),
-            config: ServersConfig {
-                restart_min_ms: 10,
-                restart_max_ms: 50,
-                stop_within_ms: 200,
-                report_timeout_ms,
-                ..ServersConfig::default()
-            },
-        };
+        let config = ServersConfig { report_timeout_ms, hang_ms: 600_000, ..Self::config() };
+        Self::with(data_dir, config)
+    }
+
+    pub(crate) fn config() -> ServersConfig {
+        ServersConfig { restart_min_ms: 10, restart_max_ms: 50, stop_within_ms: 200, ..ServersConfig::default() }
+    }
+
+    pub(crate) fn with(data_dir: &Path, config: ServersConfig) -> Self {
+        let options = Options { data_dir: data_dir.to_owned(), manager_url: "http://127.0.0.1:9".to_owned(), config };
         let (servers, supervisor) = Servers::new(options, Pki::open(data_dir, &[]).unwrap()).unwrap();
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(supervisor.run(shutdown.clone()));
@@ -139,6 +138,7 @@ impl FakeWorld {
             state_format_write: 2,
             assets_digest: None,
             serving: self.serving,
+            status_every: Duration::from_millis(100),
             directives,
         };
         self.stream = self.servers.register(registration).await?;

@@ -346,3 +346,99 @@ async fn all_reach_the_barrier_or_everyone_goes_on() {
     assert!(!held, "a cut in which a server died is not consistent");
     bench.end(&wanted.environment).await;
 }
+
+/// Serves, and says so all the time until it is aborted.
+fn keeps_speaking(world: FakeWorld) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        loop {
+            world.status(true, 1).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+}
+
+fn hangs_after(hang_ms: u64, hang_share_percent: u32) -> ServersConfig {
+    ServersConfig { hang_ms, hang_share_percent, ..Bench::config() }
+}
+
+#[tokio::test]
+async fn one_that_hangs_is_killed_and_replaced_and_one_that_speaks_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::with(dir.path(), hangs_after(500, 50));
+    let wanted = environment(dir.path(), 2, SLEEP);
+    bench.servers.ensure(wanted.clone()).await.unwrap();
+    let mut deaths = bench.servers.deaths();
+    let mut spoken = Vec::new();
+    for ordinal in [1, 2] {
+        let mut world = bench.register(&server(ordinal)).await;
+        world.expect("serve", |directive| matches!(directive, world_directive::Message::Serve(_))).await;
+        let (instance, pid) = (world.instance, world.pid);
+        spoken.push((keeps_speaking(world), instance, pid));
+    }
+    bench.until("complete", |view| view.environments[&wanted.environment].complete).await;
+    spoken[0].0.abort();
+    assert_eq!(deaths.recv().await.unwrap(), ServerDead { server: server(1), instance: spoken[0].1 });
+    let replaced = |v: &ServersView| v.servers[&server(1)].pid.is_some_and(|pid| pid != spoken[0].2);
+    let view = bench.until("replaced", replaced).await;
+    assert_eq!((view.servers[&server(2)].pid, view.servers[&server(2)].restarts), (Some(spoken[1].2), 0));
+    assert!(view.servers[&server(1)].reason.starts_with("reported nothing for"), "{view:?}");
+    spoken[1].0.abort();
+    bench.end(&wanted.environment).await;
+}
+
+#[tokio::test]
+async fn of_many_that_fall_silent_at_once_only_a_share_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::with(dir.path(), hangs_after(500, 25));
+    let wanted = environment(dir.path(), 4, SLEEP);
+    bench.servers.ensure(wanted.clone()).await.unwrap();
+    let worlds = bench.all_ready(&wanted).await;
+    let held_back = |view: &ServersView| {
+        view.servers.values().filter(|s| s.reason.contains("hang_share_percent") && !s.takes_players()).count()
+    };
+    let one_died = |view: &ServersView| held_back(view) == 3 && !view.recent_deaths.is_empty();
+    let view = bench.until("three held back", one_died).await;
+    let alive = worlds.iter().filter(|world| view.servers.values().any(|s| s.pid == Some(world.pid))).count();
+    assert_eq!(alive, 3, "{view:?}");
+    // One that speaks again is as good as ever.
+    let spared = worlds.iter().find(|w| view.servers[&w.id].reason.contains("hang_share_percent")).unwrap();
+    spared.status(true, 0).await;
+    bench.until("spared", |view| view.servers[&spared.id].takes_players()).await;
+    bench.end(&wanted.environment).await;
+}
+
+#[tokio::test]
+async fn a_manager_that_was_stopped_itself_kills_nobody_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::with(dir.path(), hangs_after(1_000, 100));
+    let wanted = environment(dir.path(), 1, SLEEP);
+    bench.servers.ensure(wanted.clone()).await.unwrap();
+    let worlds = bench.all_ready(&wanted).await;
+    for _ in 0..3 {
+        // The supervisor and everything else here share this thread.
+        std::thread::sleep(Duration::from_millis(1_500));
+        tokio::task::yield_now().await;
+    }
+    worlds[0].status(true, 7).await;
+    let view = bench.until("heard", |view| view.servers[&server(1)].players == 7).await;
+    assert_eq!((view.servers[&server(1)].pid, view.servers[&server(1)].restarts), (Some(worlds[0].pid), 0));
+    bench.end(&wanted.environment).await;
+}
+
+#[tokio::test]
+async fn one_that_was_stopped_while_no_manager_watched_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let wanted = environment(dir.path(), 1, SLEEP);
+    let first = Bench::with(dir.path(), hangs_after(500, 100));
+    first.servers.ensure(wanted.clone()).await.unwrap();
+    let world = first.register(&server(1)).await;
+    first.close().await;
+    let pid = rustix::process::Pid::from_raw(i32::try_from(world.pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+
+    let second = Bench::with(dir.path(), hangs_after(500, 100));
+    second.servers.ensure(wanted.clone()).await.unwrap();
+    second.until("told", |v| v.recent_deaths == [ServerDead { server: server(1), instance: world.instance }]).await;
+    assert_ne!(second.pid_of(&server(1)).await, world.pid);
+    second.end(&wanted.environment).await;
+}

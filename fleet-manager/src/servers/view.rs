@@ -107,6 +107,43 @@ pub struct ServerView {
 }
 
 impl ServerView {
+    /// A server of which nothing is known but what it is for. For tests.
+    #[cfg(test)]
+    pub(crate) fn nobody(id: ServerId, environment: EnvironmentId, realm: RealmId) -> Self {
+        Self {
+            tls_name: super::tls_name(&id),
+            id,
+            environment,
+            realm,
+            fleet: FleetName::new("town").unwrap(),
+            instance: None,
+            state: ServerState::Starting,
+            pid: None,
+            link_address: String::new(),
+            build_expected: BuildVersion::new("1.0.0").unwrap(),
+            build_reported: None,
+            build_ok: None,
+            digest_ok: None,
+            zones: Vec::new(),
+            instance_kinds: Vec::new(),
+            capacity: 100,
+            state_formats_read: Vec::new(),
+            state_format_write: 0,
+            players: 0,
+            parked: 0,
+            in_handover: 0,
+            population: BTreeMap::new(),
+            tick_us: 0,
+            occupancy: Occupancy::Unknown,
+            restarts: 0,
+            reason: String::new(),
+            log_path: PathBuf::new(),
+            since: Timestamp(0),
+            last_report: None,
+            retiring: false,
+        }
+    }
+
     /// Whether new players may be brought to it.
     #[must_use]
     pub fn takes_players(&self) -> bool {

@@ -131,7 +131,7 @@ impl Journey {
         let peer = self.peer(server)?;
         let handle = peer.handle();
         let cause = v1::Cause::Login.into();
-        let attach = to::Message::Attach(v1::Attach { handle, identity, epoch, place, cause });
+        let attach = to::Message::Attach(v1::Attach { handle, identity, epoch, place, cause, ..v1::Attach::default() });
         let answer = peer
             .ask(handle, attach, "a login", |message| match message {
                 from::Message::Attached(attached) if attached.handle == handle => Some(Ok(attached)),
@@ -259,6 +259,7 @@ impl Journey {
             digest: state.digest.clone(),
             place,
             cause: v1::Cause::Zone.into(),
+            ..v1::Prepare::default()
         });
         peer.ask(handle, prepare, "a preparation", |message| match message {
             from::Message::Prepared(prepared) if prepared.handle == handle => Some(Ok(handle)),

@@ -46,6 +46,8 @@ impl Peer {
             stream: 0,
             // The link's own default number.
             streams: 0,
+            // A probe that is left behind by a manager that died leaves as soon as its lease is over.
+            orphan_ms: u32::try_from(LEASE.as_millis()).unwrap_or(u32::MAX),
         };
         let (link, world) = dialer
             .connect(address, &server.tls_name, hello)

@@ -69,7 +69,7 @@ fn answer(
             let (handle, epoch) = (attach.handle, attach.epoch);
             let refuse = |reason: v1::RefusalReason, highest_epoch, place| {
                 let refused =
-                    v1::AttachRefused { handle, reason: reason.into(), message: String::new(), highest_epoch, place };
+                    v1::AttachRefused { handle, reason: reason.into(), highest_epoch, place, ..Default::default() };
                 Some((handle, from::Message::AttachRefused(refused)))
             };
             match fault {
@@ -82,7 +82,7 @@ fn answer(
                 _ => {}
             }
             seats.insert(handle, ("live", epoch));
-            Some((handle, from::Message::Attached(v1::Attached { handle, epoch, place })))
+            Some((handle, from::Message::Attached(v1::Attached { handle, epoch, place, ..v1::Attached::default() })))
         }
         to::Message::Freeze(v1::Freeze { handle, epoch }) => {
             assert_eq!(seats.insert(handle, ("frozen", epoch)), Some(("live", epoch)));

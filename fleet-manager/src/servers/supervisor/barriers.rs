@@ -84,6 +84,8 @@ impl Supervisor {
 /// Lets one server go on.
 pub(super) fn release_one(server: &mut Server, snapshot: &SnapshotId) {
     if let Some(live) = &mut server.process {
+        // It may have been too busy saving to speak.
+        live.quiet.over();
         live.direct(world_directive::Message::BarrierRelease(v1::BarrierRelease { snapshot_id: snapshot.to_string() }));
     }
 }

@@ -82,6 +82,7 @@ impl Supervisor {
         match started {
             Ok((child, process)) => {
                 tracing::info!(server_id = %id, pid = process.id.pid, restarts, "world server started");
+                tidegate_events::event!("server_started", server = %id, environment = %slot.environment, pid = process.id.pid);
                 server.not_started = false;
                 server.record.process = Some(process.id.clone());
                 save(&self.records, &server.record);

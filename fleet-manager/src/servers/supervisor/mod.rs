@@ -25,17 +25,15 @@ use super::plan::{self, KillReason, Limits};
 use super::process;
 use super::record::{Records, file_stem};
 use super::server::{Live, Server};
+use super::silence::{Kills, LATE, TICK};
 use super::spec::EnvironmentServers;
 use super::view::{ServerDead, ServersView};
 use super::{Options, ServersError};
 use crate::pki::Pki;
 use launch::{save, watch_adopted};
 
-/// How often silence is measured.
-const TICK: Duration = Duration::from_millis(250);
-/// Most silence that one tick adds: a manager that was itself suspended has not been listening.
-const TICK_COUNTS_AT_MOST: Duration = Duration::from_millis(500);
-/// A registered server that has missed its reports for this many report time-outs is replaced: it hangs.
+/// A registered server that does not serve (it loads, saves for a snapshot, or lost its stream) is replaced when it has
+/// missed its reports for this many report time-outs.
 const SILENT_TIMEOUTS: u32 = 3;
 /// How long a retiring server must be closed and empty before it stops: a hand-over's steps (5 s) and then some.
 const SETTLE: Duration = Duration::from_secs(6);
@@ -64,6 +62,7 @@ pub struct Supervisor {
     barriers: BTreeMap<EnvironmentId, Barrier>,
     next_stream: u64,
     last_tick: Mono,
+    kills: Kills,
     published: Mono,
     urgent: bool,
     view: watch::Sender<Arc<ServersView>>,
@@ -110,7 +109,6 @@ impl Supervisor {
             restart_min: Duration::from_millis(options.config.restart_min_ms),
             restart_max: Duration::from_millis(options.config.restart_max_ms),
             start_timeout: Duration::from_millis(options.config.start_timeout_ms),
-            silent: report_timeout * SILENT_TIMEOUTS,
             settle: SETTLE,
             stop_within: Duration::from_millis(options.config.stop_within_ms),
         };
@@ -140,6 +138,7 @@ impl Supervisor {
             barriers: BTreeMap::new(),
             next_stream: 1,
             last_tick: SystemClock.now().mono,
+            kills: Kills::default(),
             published: Mono(0),
             urgent: true,
             view,
@@ -253,7 +252,7 @@ impl Supervisor {
                 format!("did not register within {} ms and was killed", self.limits.start_timeout.as_millis())
             }
             Some(KillReason::Silent) => {
-                format!("reported nothing for {} ms and was killed", self.limits.silent.as_millis())
+                format!("reported nothing for {} ms and was killed", live.quiet.lasts().as_millis())
             }
             Some(KillReason::DidNotEnd) | None => exit.how,
         };
@@ -266,6 +265,12 @@ impl Supervisor {
             server.exits.record(now, now.since(live.since), &self.limits);
         }
         let reason = server.last_end.clone();
+        let hung = live.killed_because == Some(KillReason::Silent);
+        // Players were left without it when it fell silent; the gateways hear of it now.
+        let silent = if hung { live.quiet.lasts() } else { Duration::ZERO };
+        if !live.told_to_end {
+            server.out = Some((now, silent));
+        }
         let record = server.record.clone();
         // Certainly dead is only what has left nothing behind; of another the gateways wait for the lease.
         if nothing_left(&exit.server, record.spawn, exit.pid)
@@ -276,7 +281,11 @@ impl Supervisor {
         if live.told_to_end {
             tracing::info!(server_id = %exit.server, pid = exit.pid, reason, "world server stopped");
         } else {
-            tracing::warn!(server_id = %exit.server, pid = exit.pid, reason, "world server died");
+            let how = if hung { "hang" } else { "exit" };
+            let lived_ms = u64::try_from(now.since(live.since).as_millis()).unwrap_or(u64::MAX);
+            let silent_ms = u64::try_from(silent.as_millis()).unwrap_or(u64::MAX);
+            tracing::warn!(server_id = %exit.server, pid = exit.pid, reason, how, lived_ms, silent_ms, "world server died");
+            tidegate_events::event!("server_died", server = %exit.server, pid = exit.pid, how = how, silent_ms = silent_ms);
         }
         save(&self.records, &record);
         self.break_barrier(&environment, &exit.server, "died");
@@ -295,13 +304,14 @@ impl Supervisor {
     /// Measures silence, and ends barriers whose time is up.
     fn tick(&mut self) {
         let now = SystemClock.now().mono;
-        let passed = now.since(self.last_tick).min(TICK_COUNTS_AT_MOST);
+        let passed = now.since(self.last_tick);
         self.last_tick = now;
-        for live in self.servers.values_mut().filter_map(|server| server.process.as_mut()) {
-            // One that this manager has never heard may know it by another address: it is left alone.
-            if live.heard.is_some_and(|heard| now.since(heard.mono) > passed) {
-                live.silent += passed;
-            }
+        if passed > LATE {
+            let late_ms = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
+            tracing::warn!(late_ms, "this manager was not run for a while; no world server's silence counts up to now");
+            self.servers.values_mut().filter_map(|server| server.process.as_mut()).for_each(|live| live.quiet.over());
+        } else {
+            self.silence(now, passed);
         }
         let over: Vec<EnvironmentId> =
             self.barriers.iter().filter(|(_, barrier)| now >= barrier.until).map(|(id, _)| id.clone()).collect();
@@ -310,6 +320,41 @@ impl Supervisor {
                 barrier.timed_out();
             }
             self.drop_barrier(&environment);
+        }
+    }
+
+    /// Finds who hangs. What is done about it is the plan's.
+    fn silence(&mut self, now: Mono, passed: Duration) {
+        let hang = Duration::from_millis(self.options.config.hang_ms);
+        let long = self.report_timeout * SILENT_TIMEOUTS;
+        let running = self.servers.values().filter(|server| server.process.is_some()).count();
+        for (id, server) in &mut self.servers {
+            let barrier = self.barriers.contains_key(&server.record.environment);
+            let Some(live) = server.process.as_mut().filter(|live| live.ending.is_none()) else { continue };
+            let deadline = match live.heard {
+                Some(_) => live.deadline(hang, long, barrier),
+                // One that this manager has never heard may know it by another address: it is left alone, unless it
+                // certainly does nothing.
+                None if live.adopted && process::is_stopped(live.speaker) => hang,
+                None => continue,
+            };
+            let speaker = live.speaker;
+            if !live.hung && live.quiet.goes_on(passed, deadline, || process::waited_for_cpu(speaker)) {
+                live.hung = true;
+                live.held_back = true;
+            }
+            if live.hung && live.held_back {
+                let silent_ms = u64::try_from(live.quiet.lasts().as_millis()).unwrap_or(u64::MAX);
+                live.held_back = !self.kills.one_more(running, self.options.config.hang_share_percent, now);
+                self.urgent = true;
+                if live.held_back {
+                    tracing::debug!(server_id = %id, silent_ms, "world server hangs; not killed yet, too many others were");
+                } else {
+                    let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+                    let pid = live.process.id.pid;
+                    tracing::warn!(server_id = %id, pid, silent_ms, deadline_ms, "world server hangs; killing it");
+                }
+            }
         }
     }
 

@@ -36,7 +36,16 @@ impl Supervisor {
         }
         live.heard(now);
         match report {
-            Report::Status(status) => self.urgent |= live.status(status, now),
+            Report::Status(status) => {
+                self.urgent |= live.status(status, now);
+                if live.serves()
+                    && let Some((died, silent)) = server.out.take()
+                {
+                    let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+                    let (silent_ms, out_ms) = (ms(silent), ms(silent + now.mono.since(died)));
+                    tracing::info!(server_id = %id, silent_ms, out_ms, "world server serves again");
+                }
+            }
             Report::AssetsLoaded { digest, error } => {
                 let wanted = self.running.get(&environment).cloned();
                 server.assets_loaded(&digest, &error, wanted.as_deref());
