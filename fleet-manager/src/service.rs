@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_proto::v1;
-use tidegate_ticket::LoginKey;
+use tidegate_ticket::{Algorithm, LoginKey, ResumeKeys};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -295,7 +295,9 @@ fn url(address: SocketAddr) -> String {
     }
 }
 
-/// The development key pair for login tickets: made at the first start, kept afterwards.
+/// Keys for trying things out: a login service's key pair, the ring that gateways on this machine read, and the key that
+/// they seal resume tickets with. Made at the first start, kept afterwards. The ring is filled once: an operator who takes
+/// the development key out of it does not find it there again.
 fn tickets(folder: &Path) -> Result<(), ServiceError> {
     let (secret, public) = (folder.join("login.key"), folder.join("login.pub"));
     std::fs::create_dir_all(folder).map_err(|e| data(folder, &e))?;
@@ -307,7 +309,14 @@ fn tickets(folder: &Path) -> Result<(), ServiceError> {
         key
     };
     // Written again each time, so that the two always belong together.
-    key.public().save(&public).map_err(|e| data(&public, &e))
+    key.public().save(&public).map_err(|e| data(&public, &e))?;
+    let ring = folder.join("keys");
+    if !ring.exists() {
+        let file = ring.join("development.toml");
+        key.public().save_to_ring(&file, "development", Algorithm::Both).map_err(|e| data(&file, &e))?;
+    }
+    let resume = folder.join("resume.key");
+    ResumeKeys::open_or_create(&resume).map(drop).map_err(|e| data(&resume, &e))
 }
 
 fn forget_address(data_dir: &Path) -> Result<(), ServiceError> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tidegate_config::{Problem, Settings, settings};
+use tidegate_ticket::Rules;
 use tidegate_types::GatewayId;
 
 settings! {
@@ -29,8 +30,19 @@ settings! {
         /// The folder with `ca.pem`, `gateway.pem` and `gateway.key`. Default `./tidegate-data/pki`, where a manager on
         /// the same machine makes them.
         pub pki_dir: PathBuf = "tidegate-data/pki".into(),
-        /// The login service's public key. Default `./tidegate-data/tickets/login.pub`, the development key pair's.
-        pub ticket_key: PathBuf = "tidegate-data/tickets/login.pub".into(),
+        /// The login service's public keys: a folder with a file a key, or one such file. `revoked.toml` beside them says
+        /// what is revoked. Watched: changes count within a second. Default `./tidegate-data/tickets/keys`, where a
+        /// manager on the same machine puts its development key.
+        pub ticket_keys: PathBuf = "tidegate-data/tickets/keys".into(),
+        /// Longest life of a login ticket, in milliseconds. Default 120,000: a client logs in within seconds of getting
+        /// its ticket, two minutes forgive a slow start, and a stolen one is soon worthless.
+        pub ticket_max_life_ms: u64 = 120_000,
+        /// How far the login service's clock may be ahead of this gateway's, in milliseconds. Default 2,000: machines that
+        /// keep time by NTP differ by less, and a ticket that comes too early is told when to come again.
+        pub ticket_clock_skew_ms: u64 = 2_000,
+        /// The secret that seals resume tickets; all gateways of an installation need the same one. Made if it is not
+        /// there. Watched. Default: `resume.key` beside `ticket_keys`, where a manager on the same machine makes it.
+        pub resume_key: Option<PathBuf> = None,
         /// Where `/metrics` is served over HTTP. Default `127.0.0.1:7444`. Port 0 takes a free one.
         pub metrics_listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7444)),
         /// How long an answered heartbeat lets a world server simulate this gateway's players, in milliseconds. Default
@@ -169,6 +181,9 @@ impl Settings for Config {
             // Below two heartbeats a single late packet would stop the world.
             ("lease_ms", u64::from(self.lease_ms), 1_500, 60_000),
             ("step_timeout_ms", self.step_timeout_ms, 100, 60_000),
+            // Used tickets are remembered for so long.
+            ("ticket_max_life_ms", self.ticket_max_life_ms, 1_000, 3_600_000),
+            ("ticket_clock_skew_ms", self.ticket_clock_skew_ms, 0, 60_000),
             ("limits.connections", limits.connections.into(), 1, 1_000_000),
             ("limits.pending_handshakes", limits.pending_handshakes.into(), 2, 65_536),
             ("limits.initials_per_s", limits.initials_per_s.into(), 10, 1_000_000),
@@ -209,7 +224,8 @@ impl Settings for Config {
                 return Err(Problem::new(key, format!("is {value}, must be {least} to {most}")));
             }
         }
-        for (key, path) in [("data_dir", &self.data_dir), ("pki_dir", &self.pki_dir), ("ticket_key", &self.ticket_key)]
+        for (key, path) in
+            [("data_dir", &self.data_dir), ("pki_dir", &self.pki_dir), ("ticket_keys", &self.ticket_keys)]
         {
             if path.as_os_str().is_empty() {
                 return Err(Problem::new(key, "is empty"));
@@ -227,6 +243,21 @@ impl Config {
     #[must_use]
     pub const fn lease(&self) -> Duration {
         Duration::from_millis(self.lease_ms as u64)
+    }
+
+    /// How long login tickets may live.
+    #[must_use]
+    pub const fn ticket_rules(&self) -> Rules {
+        Rules {
+            max_lifetime: Duration::from_millis(self.ticket_max_life_ms),
+            clock_skew: Duration::from_millis(self.ticket_clock_skew_ms),
+        }
+    }
+
+    /// Where the resume key stands.
+    #[must_use]
+    pub fn resume_key_path(&self) -> PathBuf {
+        self.resume_key.clone().unwrap_or_else(|| self.ticket_keys.with_file_name("resume.key"))
     }
 }
 
@@ -275,6 +306,14 @@ mod tests {
     }
 
     #[test]
+    fn the_resume_key_stands_beside_the_ticket_keys_unless_it_is_told_otherwise() {
+        let path = |text: &str| load(text).unwrap().resume_key_path();
+        assert_eq!(path(""), PathBuf::from("tidegate-data/tickets/resume.key"));
+        assert_eq!(path("ticket_keys = \"/t/login.pub\""), PathBuf::from("/t/resume.key"));
+        assert_eq!(path("resume_key = \"/secret/resume\""), PathBuf::from("/secret/resume"));
+    }
+
+    #[test]
     fn every_refusal_is_one_line_with_file_and_key() {
         for (text, word) in [
             ("lisen = \"127.0.0.1:1\"", "lisen"),
@@ -283,6 +322,9 @@ mod tests {
             ("lease_ms = 5", "lease_ms"),
             ("manager = \"not a url\"", "manager"),
             ("data_dir = \"\"", "data_dir"),
+            ("ticket_keys = \"\"", "ticket_keys"),
+            ("ticket_max_life_ms = 10", "ticket_max_life_ms"),
+            ("ticket_clock_skew_ms = 60001", "ticket_clock_skew_ms"),
             ("[limits]\nconnections = 0", "limits.connections"),
             ("[limits]\nspeed = 0", "speed"),
             ("[limits]\nexempt_prefixes = [\"everybody\"]", "exempt_prefixes"),

@@ -6,6 +6,7 @@
 //! "Must stay 0" marks what shows a rule of the design broken, where a gateway can know it: rule 3 (no new session on an
 //! environment that does not accept) and rule 2 (nobody is moved without a cause).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -14,6 +15,7 @@ use gateway_core::Counters;
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tidegate_proto::CloseCode;
+use tidegate_ticket::TicketError;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +40,8 @@ const COUNTERS: &[(&str, &str)] = &[
     ),
     ("tidegate_gateway_connections_shed_total", "connections closed because all buffers together held too much"),
     ("tidegate_gateway_tickets_reused_total", "login tickets refused because they were used before"),
+    ("tidegate_gateway_login_tickets_refused_total", "login tickets refused, by what is wrong with them"),
+    ("tidegate_gateway_resume_tickets_refused_total", "resume tickets refused, by what is wrong with them"),
     ("tidegate_gateway_reports_dropped_total", "reports to the manager lost in an overflow"),
     ("tidegate_gateway_passes_total", "passes of the serving loop"),
     ("tidegate_gateway_sessions_total", "sessions by what happened to them"),
@@ -135,7 +139,7 @@ fn record_edge(figures: &Figures) {
         ("tidegate_gateway_bytes_sent_total", edge.bytes_out),
         ("tidegate_gateway_datagrams_dropped_total", edge.datagrams_dropped),
         ("tidegate_gateway_connections_shed_total", edge.shed),
-        ("tidegate_gateway_tickets_reused_total", figures.used_tickets_refused),
+        ("tidegate_gateway_tickets_reused_total", figures.tickets_refused.used),
         ("tidegate_gateway_reports_dropped_total", figures.reports_dropped),
         ("tidegate_gateway_passes_total", figures.passes),
     ] {
@@ -153,6 +157,13 @@ fn record_edge(figures: &Figures) {
         ("frames", edge.frames_over_rate),
     ] {
         counter!("tidegate_gateway_over_rate_total", "kind" => kind).absolute(value);
+    }
+    for reason in TicketError::LABELS {
+        let count = |counts: &BTreeMap<&'static str, u64>| counts.get(reason).copied().unwrap_or(0);
+        counter!("tidegate_gateway_login_tickets_refused_total", "reason" => reason)
+            .absolute(count(&figures.tickets_refused.login));
+        counter!("tidegate_gateway_resume_tickets_refused_total", "reason" => reason)
+            .absolute(count(&figures.tickets_refused.resume));
     }
     gauge!("tidegate_gateway_connections").set(figures.connections);
     gauge!("tidegate_gateway_buffered_bytes").set(edge.buffered as f64);

@@ -1,12 +1,12 @@
 //! Players' connections as the shard knows them: which realm and session each belongs to, its ticket, and what it is owed
 //! in acknowledgements.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use gateway_core::{SessionKey, VerifiedHello, Whereabouts, Who};
 use tidegate_proto::v1;
-use tidegate_ticket::{LoginPublicKey, ResumeClaims, ResumeKey};
+use tidegate_ticket::{KeyRing, LoginClaims, ResumeClaims, ResumeKeys, TicketError};
 use tidegate_types::{Epoch, RealmId, SessionId, Timestamp};
 use uuid::Uuid;
 
@@ -45,26 +45,54 @@ pub(crate) enum HelloRefused {
     Malformed,
 }
 
+/// A `Hello` whose ticket is genuine, in time and for this realm.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Checked {
+    /// A login ticket. Whether it was used before is still to be asked.
+    Login(CheckedLogin),
+    /// A resume ticket.
+    Resume(VerifiedHello),
+}
+
+/// A login whose ticket was checked, and not yet taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct CheckedLogin {
+    pub(crate) claims: LoginClaims,
+    /// The ticket's, or else the client's.
+    client_version: String,
+}
+
+/// What was refused, for the metrics.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct TicketsRefused {
+    /// Login tickets that were used before.
+    pub(crate) used: u64,
+    /// Login tickets by [`TicketError::label`].
+    pub(crate) login: BTreeMap<&'static str, u64>,
+    /// Resume tickets by the same.
+    pub(crate) resume: BTreeMap<&'static str, u64>,
+}
+
 /// All of them, by connection index, with the keys that check tickets.
 pub(crate) struct Players {
     by_conn: Vec<Player>,
     /// Who is owed an `Ack`, by when; some may have got theirs.
     acks: VecDeque<(Instant, u32)>,
     used: UsedTickets,
-    login_key: LoginPublicKey,
-    resume_key: ResumeKey,
-    pub(crate) used_refused: u64,
+    login_keys: KeyRing,
+    resume_keys: ResumeKeys,
+    pub(crate) refused: TicketsRefused,
 }
 
 impl Players {
-    pub(crate) fn new(login_key: LoginPublicKey, resume_key: ResumeKey, used_limit: usize) -> Self {
+    pub(crate) fn new(login_keys: KeyRing, resume_keys: ResumeKeys, used_limit: usize) -> Self {
         Self {
             by_conn: Vec::new(),
             acks: VecDeque::new(),
             used: UsedTickets::new(used_limit),
-            login_key,
-            resume_key,
-            used_refused: 0,
+            login_keys,
+            resume_keys,
+            refused: TicketsRefused::default(),
         }
     }
 
@@ -76,7 +104,8 @@ impl Players {
         &mut self.by_conn[index]
     }
 
-    /// Checks a `Hello`'s ticket. A login ticket is used up by it, until [`Self::give_ticket_back`].
+    /// All that a `Hello` needs where this gateway alone knows which tickets were used: [`Self::check`], [`Self::take`] and
+    /// [`Self::admit`].
     pub(crate) fn verify(
         &mut self,
         conn: u32,
@@ -84,70 +113,125 @@ impl Players {
         realm: &RealmId,
         now: Timestamp,
     ) -> Result<VerifiedHello, HelloRefused> {
-        let refused = |reason, message, retry_after_ms| Err(HelloRefused::Say { reason, message, retry_after_ms });
+        match self.check(hello, realm, now)? {
+            Checked::Login(login) => {
+                self.take(&login, now)?;
+                Ok(self.admit(conn, login))
+            }
+            Checked::Resume(hello) => Ok(hello),
+        }
+    }
+
+    /// Checks a `Hello`'s ticket, and nothing that changes by it.
+    pub(crate) fn check(&mut self, hello: v1::Hello, realm: &RealmId, now: Timestamp) -> Result<Checked, HelloRefused> {
         if hello.client_version.len() > MAX_VERSION {
             return Err(HelloRefused::Malformed);
         }
         match (hello.login_ticket.as_str(), hello.resume_ticket.as_str()) {
             (ticket, "") if !ticket.is_empty() => {
-                let claims = match self.login_key.check(ticket, realm, now) {
-                    Ok(claims) => claims,
-                    Err(e) => return refused(e.reason(), e.to_string(), 0),
-                };
+                let claims =
+                    self.login_keys.check(ticket, realm, now).map_err(|error| self.refuse_login(&error, now))?;
                 // The ticket's word counts more than the client's.
-                let version =
-                    if claims.client_version.is_empty() { hello.client_version } else { claims.client_version };
-                if version.len() > MAX_VERSION {
-                    return refused("ticket_invalid", "the client version is too long".into(), 0);
+                let client_version = match claims.client_version.is_empty() {
+                    true => hello.client_version,
+                    false => claims.client_version.clone(),
+                };
+                if client_version.len() > MAX_VERSION {
+                    let why = format!("more than {MAX_VERSION} bytes");
+                    return Err(self.refuse_login(&TicketError::BadClaim { claim: "client_version", why }, now));
                 }
-                match self.used.take(claims.id, claims.expires, now) {
-                    Ok(()) => (),
-                    Err(NotTaken::Used) => {
-                        self.used_refused += 1;
-                        return refused("ticket_used", "a login ticket is good for one login".into(), 0);
-                    }
-                    Err(NotTaken::Full) => return refused("unavailable", "too many logins".into(), RETRY_MS),
-                }
-                self.player(conn).ticket = Some(claims.id);
-                Ok(VerifiedHello::Login {
-                    session: SessionId(Uuid::now_v7()),
-                    who: Who { player: claims.player, character: claims.character },
-                    party: claims.party,
-                    client_version: version,
-                })
+                Ok(Checked::Login(CheckedLogin { claims, client_version }))
             }
             ("", ticket) if !ticket.is_empty() => {
-                let claims = match self.resume_key.open(ticket, now) {
-                    Ok(claims) => claims,
-                    // Whatever is wrong with it, a login is what helps.
-                    Err(e) => return refused("resume_unknown", e.to_string(), 0),
-                };
+                let claims = self.resume_keys.open(ticket, now).and_then(|claims| {
+                    match self.login_keys.is_player_revoked(&claims.player, now) {
+                        true => Err(TicketError::Revoked),
+                        false => Ok(claims),
+                    }
+                });
+                let claims = claims.map_err(|error| self.refuse_resume(&error))?;
                 if claims.realm != *realm {
-                    return refused("wrong_realm", format!("the session is in realm {}", claims.realm), 0);
+                    let error = TicketError::WrongRealm { ticket: claims.realm, asked: realm.clone() };
+                    return Err(self.refuse_resume(&error));
                 }
-                Ok(VerifiedHello::Resume {
+                Ok(Checked::Resume(VerifiedHello::Resume {
                     session: claims.session,
                     who: Who { player: claims.player, character: claims.character },
                     epoch: claims.epoch,
                     received_frames: hello.received_frames,
                     sent_frames: hello.sent_frames,
                     client_version: hello.client_version,
-                })
+                }))
             }
             _ => Err(HelloRefused::Malformed),
         }
     }
 
+    /// Takes the login's ticket in this gateway's memory: no other login here gets it, until
+    /// [`Self::give_ticket_back`] of the connection that was admitted with it.
+    pub(crate) fn take(&mut self, login: &CheckedLogin, now: Timestamp) -> Result<(), HelloRefused> {
+        match self.used.take(login.claims.id, login.claims.expires, now) {
+            Ok(()) => Ok(()),
+            Err(NotTaken::Used) => Err(self.refuse_used()),
+            Err(NotTaken::Full) => {
+                let message = "too many logins".to_owned();
+                Err(HelloRefused::Say { reason: "unavailable", message, retry_after_ms: RETRY_MS })
+            }
+        }
+    }
+
+    /// The connection brought this login's ticket, which is taken.
+    pub(crate) fn admit(&mut self, conn: u32, login: CheckedLogin) -> VerifiedHello {
+        let CheckedLogin { claims, client_version } = login;
+        self.player(conn).ticket = Some(claims.id);
+        VerifiedHello::Login {
+            session: SessionId(Uuid::now_v7()),
+            who: Who { player: claims.player, character: claims.character },
+            party: claims.party,
+            client_version,
+        }
+    }
+
+    /// What a player is told whose ticket was used before, here or elsewhere.
+    pub(crate) fn refuse_used(&mut self) -> HelloRefused {
+        self.refused.used += 1;
+        let message = "a login ticket is good for one login; get a new one".to_owned();
+        HelloRefused::Say { reason: "ticket_used", message, retry_after_ms: 0 }
+    }
+
+    /// The player learns what helps; the log and the counters learn why.
+    fn refuse_login(&mut self, error: &TicketError, now: Timestamp) -> HelloRefused {
+        *self.refused.login.entry(error.label()).or_default() += 1;
+        tracing::debug!(%error, "login ticket refused");
+        let retry_after_ms = match error {
+            TicketError::NotYet { at } => u32::try_from(at.since(now).as_millis()).unwrap_or(u32::MAX),
+            _ => 0,
+        };
+        HelloRefused::Say { reason: error.reason(), message: error.message().to_owned(), retry_after_ms }
+    }
+
+    /// Whatever is wrong with a resume ticket, a login is what helps.
+    fn refuse_resume(&mut self, error: &TicketError) -> HelloRefused {
+        *self.refused.resume.entry(error.label()).or_default() += 1;
+        tracing::debug!(%error, "resume ticket refused");
+        let (reason, message) = match error {
+            TicketError::WrongRealm { .. } => (error.reason(), "the session is in another realm"),
+            _ => ("resume_unknown", "the session is not known here; log in"),
+        };
+        HelloRefused::Say { reason, message: message.to_owned(), retry_after_ms: 0 }
+    }
+
     /// Seals the resume ticket for where a player is.
     pub(crate) fn seal(&self, realm: &RealmId, at: &Whereabouts, now: Timestamp) -> String {
-        self.resume_key.seal(&ResumeClaims {
+        let claims = ResumeClaims {
             session: at.session,
             realm: realm.clone(),
             player: at.who.player.clone(),
             character: at.who.character.clone(),
             epoch: Epoch(at.epoch.0),
             expires: now + RESUME_LIFETIME,
-        })
+        };
+        self.resume_keys.seal(&claims, now)
     }
 
     /// The realm's core knows this connection from now on.
@@ -229,7 +313,7 @@ impl Players {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidegate_ticket::{LoginClaims, LoginKey};
+    use tidegate_ticket::{LoginKey, Revocation, Rules, Subject};
     use tidegate_types::{CharacterId, PlayerId};
 
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
@@ -238,10 +322,22 @@ mod tests {
         RealmId::new("eu-1").unwrap()
     }
 
-    fn setup() -> (LoginKey, ResumeKey, Players) {
-        let (login, resume) = (LoginKey::generate().unwrap(), ResumeKey::generate().unwrap());
-        let players = Players::new(login.public().clone(), resume.clone(), 1_000);
-        (login, resume, players)
+    struct Setup {
+        folder: tempfile::TempDir,
+        login: LoginKey,
+        ring: KeyRing,
+        resume: ResumeKeys,
+        players: Players,
+    }
+
+    fn setup() -> Setup {
+        let folder = tempfile::tempdir().unwrap();
+        let login = LoginKey::generate().unwrap();
+        login.public().save(&folder.path().join("login.pub")).unwrap();
+        let ring = KeyRing::open(folder.path(), Rules::default()).unwrap();
+        let resume = ResumeKeys::open_or_create(&folder.path().join("resume.key")).unwrap();
+        let players = Players::new(ring.clone(), resume.clone(), 1_000);
+        Setup { folder, login, ring, resume, players }
     }
 
     fn ticket(key: &LoginKey) -> String {
@@ -269,9 +365,21 @@ mod tests {
         }
     }
 
+    fn resuming(resume: &ResumeKeys, realm: RealmId) -> v1::Hello {
+        let claims = ResumeClaims {
+            session: SessionId(Uuid::from_u128(1)),
+            realm,
+            player: PlayerId::new("p1").unwrap(),
+            character: CharacterId::new("c1").unwrap(),
+            epoch: Epoch(1),
+            expires: NOW + Duration::from_secs(1),
+        };
+        v1::Hello { resume_ticket: resume.seal(&claims, NOW), ..Default::default() }
+    }
+
     #[test]
     fn a_login_ticket_is_good_once_unless_it_let_nobody_in() {
-        let (key, _, mut players) = setup();
+        let Setup { login: key, mut players, .. } = setup();
         let ticket = ticket(&key);
         assert!(matches!(players.verify(0, login(&ticket), &realm(), NOW), Ok(VerifiedHello::Login { .. })));
         assert_eq!(reason(players.verify(1, login(&ticket), &realm(), NOW)), "ticket_used");
@@ -280,37 +388,76 @@ mod tests {
         players.welcomed(1);
         players.give_ticket_back(1);
         assert_eq!(reason(players.verify(2, login(&ticket), &realm(), NOW)), "ticket_used");
+        assert_eq!(players.refused.used, 2);
     }
 
     #[test]
-    fn every_refusal_has_its_word() {
-        let (key, resume, mut players) = setup();
+    fn a_ticket_is_checked_without_being_taken() {
+        let Setup { login: key, mut players, .. } = setup();
+        let hello = login(&ticket(&key));
+        for _ in 0..2 {
+            assert!(matches!(players.check(hello.clone(), &realm(), NOW), Ok(Checked::Login(_))));
+        }
+        let Ok(Checked::Login(login)) = players.check(hello.clone(), &realm(), NOW) else { panic!("refused") };
+        assert_eq!(players.take(&login, NOW), Ok(()));
+        assert!(matches!(players.check(hello.clone(), &realm(), NOW), Ok(Checked::Login(_))));
+        assert!(matches!(players.take(&login, NOW), Err(HelloRefused::Say { reason: "ticket_used", .. })));
+        players.admit(7, login);
+        players.give_ticket_back(7);
+        assert!(players.verify(8, hello, &realm(), NOW).is_ok());
+    }
+
+    #[test]
+    fn every_refusal_has_its_word_and_is_counted_by_its_cause() {
+        let Setup { login: key, resume, mut players, .. } = setup();
         let us = RealmId::new("us-1").unwrap();
         assert_eq!(reason(players.verify(0, login(&ticket(&key)), &us, NOW)), "wrong_realm");
         assert_eq!(reason(players.verify(0, login("garbage"), &realm(), NOW)), "ticket_invalid");
+        let stranger = LoginKey::generate().unwrap();
+        assert_eq!(reason(players.verify(0, login(&ticket(&stranger)), &realm(), NOW)), "ticket_invalid");
         let late = NOW + Duration::from_secs(61);
         assert_eq!(reason(players.verify(0, login(&ticket(&key)), &realm(), late)), "ticket_expired");
-        let resume_with = |ticket: String| v1::Hello { resume_ticket: ticket, ..Default::default() };
-        assert_eq!(reason(players.verify(0, resume_with("garbage".into()), &realm(), NOW)), "resume_unknown");
-        let claims = ResumeClaims {
-            session: SessionId(Uuid::from_u128(1)),
-            realm: us,
-            player: PlayerId::new("p1").unwrap(),
-            character: CharacterId::new("c1").unwrap(),
-            epoch: Epoch(1),
-            expires: NOW + Duration::from_secs(1),
-        };
-        assert_eq!(reason(players.verify(0, resume_with(resume.seal(&claims)), &realm(), NOW)), "wrong_realm");
+        let garbage = v1::Hello { resume_ticket: "garbage".into(), ..Default::default() };
+        assert_eq!(reason(players.verify(0, garbage, &realm(), NOW)), "resume_unknown");
+        assert_eq!(reason(players.verify(0, resuming(&resume, us), &realm(), NOW)), "wrong_realm");
         assert_eq!(players.verify(0, v1::Hello::default(), &realm(), NOW), Err(HelloRefused::Malformed));
         let both = v1::Hello { resume_ticket: "x".into(), ..login("x") };
         assert_eq!(players.verify(0, both, &realm(), NOW), Err(HelloRefused::Malformed));
         let long = v1::Hello { client_version: "9".repeat(MAX_VERSION + 1), ..login(&ticket(&key)) };
         assert_eq!(players.verify(0, long, &realm(), NOW), Err(HelloRefused::Malformed));
+        let counted = [("expired", 1), ("malformed", 1), ("unknown_key", 1), ("wrong_realm", 1)];
+        assert_eq!(players.refused.login, BTreeMap::from(counted));
+        assert_eq!(players.refused.resume, BTreeMap::from([("malformed", 1), ("wrong_realm", 1)]));
+    }
+
+    #[test]
+    fn whoever_is_early_is_told_when_to_come_again_and_is_let_in_then() {
+        let Setup { login: key, mut players, .. } = setup();
+        let hello = login(&ticket(&key));
+        let early = NOW - Duration::from_secs(10);
+        let expected = HelloRefused::Say {
+            reason: "ticket_not_yet",
+            message: "the ticket is not valid yet; try again in a moment".into(),
+            retry_after_ms: 10_000,
+        };
+        assert_eq!(players.verify(0, hello.clone(), &realm(), early), Err(expected));
+        assert!(players.verify(0, hello, &realm(), NOW).is_ok());
+    }
+
+    #[test]
+    fn a_revoked_player_neither_logs_in_nor_comes_back() {
+        let Setup { folder, login: key, ring, resume, mut players } = setup();
+        assert!(players.verify(0, resuming(&resume, realm()), &realm(), NOW).is_ok());
+        let subject = Subject::Player(PlayerId::new("p1").unwrap());
+        tidegate_ticket::revoke(folder.path(), &Revocation { subject, not_after: None, note: String::new() }).unwrap();
+        assert!(ring.reload());
+        assert_eq!(reason(players.verify(0, login(&ticket(&key)), &realm(), NOW)), "ticket_invalid");
+        assert_eq!(reason(players.verify(0, resuming(&resume, realm()), &realm(), NOW)), "resume_unknown");
     }
 
     #[test]
     fn acknowledgements_come_after_32_frames_or_250_ms() {
-        let (_, _, mut players) = setup();
+        let Setup { mut players, .. } = setup();
         players.enter(3, 0);
         let start = Instant::now();
         for _ in 1..ACK_FRAMES {

@@ -12,6 +12,7 @@ use tidegate_types::RealmId;
 use tokio::sync::{mpsc, watch};
 
 use crate::edge::EdgeCounters;
+use crate::players::TicketsRefused;
 
 /// Reports that wait for the control side: some seconds of a login storm.
 const QUEUE: usize = 16 * 1024;
@@ -41,7 +42,7 @@ pub(crate) struct Figures {
     pub(crate) realms: Vec<(RealmId, Counters)>,
     /// Ids of the servers whose links are open.
     pub(crate) links: Vec<String>,
-    pub(crate) used_tickets_refused: u64,
+    pub(crate) tickets_refused: TicketsRefused,
     pub(crate) reports_dropped: u64,
     pub(crate) passes: u64,
 }

@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tidegate_link::connect::Dialer;
 use tidegate_link::pki::Identity;
 use tidegate_proto::v1;
-use tidegate_ticket::{LoginPublicKey, ResumeKey};
+use tidegate_ticket::{KeyRing, ResumeKeys, Watcher};
 use tidegate_types::{Clock, InstanceId, SystemClock};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
@@ -64,6 +64,7 @@ pub struct Service {
     shard: Shard,
     begun: oneshot::Receiver<Vec<RealmTable>>,
     control: Control,
+    key_watcher: Watcher,
     lock: File,
 }
 
@@ -84,9 +85,12 @@ impl Service {
         )
         .map_err(|e| start("pki_dir", &config.pki_dir, &chain(&e)))?;
         let tls = edge::tls(&config.pki_dir).map_err(|e| start("pki_dir", &config.pki_dir, &format!("{e:#}")))?;
-        let login_key = LoginPublicKey::load(&config.ticket_key).map_err(|e| plain("ticket_key", &chain(&e)))?;
-        let resume_key =
-            ResumeKey::load_or_create(&data.join("resume.key")).map_err(|e| plain("data_dir", &chain(&e)))?;
+        let login_keys =
+            KeyRing::open(&config.ticket_keys, config.ticket_rules()).map_err(|e| plain("ticket_keys", &chain(&e)))?;
+        let resume_keys =
+            ResumeKeys::open_or_create(&config.resume_key_path()).map_err(|e| plain("resume_key", &chain(&e)))?;
+        let key_watcher = Watcher::start(login_keys.clone(), resume_keys.clone())
+            .map_err(|e| plain("ticket_keys", &format!("cannot be watched: {e}")))?;
         let manager = control::endpoint(&config.manager).map_err(|e| plain("manager", &chain(&e)))?;
         let cids = cids(&config)?;
 
@@ -124,7 +128,7 @@ impl Service {
         );
         let shard = Shard::new(Parts {
             edge,
-            players: Players::new(login_key, resume_key, config.limits.used_tickets as usize),
+            players: Players::new(login_keys, resume_keys, config.limits.used_tickets as usize),
             links,
             link_events,
             directives: directive_queue,
@@ -148,7 +152,18 @@ impl Service {
         let (begin, begun) = oneshot::channel();
         let control = Control { endpoint: manager, hello, reports, directives, tables, loaded, begin };
         drop(inside);
-        Ok(Self { config, player_addr, metrics_addr, metrics_listener, runtime, shard, begun, control, lock })
+        Ok(Self {
+            config,
+            player_addr,
+            metrics_addr,
+            metrics_listener,
+            runtime,
+            shard,
+            begun,
+            control,
+            key_watcher,
+            lock,
+        })
     }
 
     /// Where players reach it (the bound address).
@@ -168,9 +183,20 @@ impl Service {
     /// # Errors
     /// [`RunError`] when a socket cannot be used any more.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
-        let Self { config, player_addr, metrics_addr, metrics_listener, runtime, shard, begun, control, lock } = self;
+        let Self {
+            config,
+            player_addr,
+            metrics_addr,
+            metrics_listener,
+            runtime,
+            shard,
+            begun,
+            control,
+            key_watcher,
+            lock,
+        } = self;
         // Held until the end.
-        let _lock = lock;
+        let (_lock, _key_watcher) = (lock, key_watcher);
         tracing::info!(gateway = %config.id, %player_addr, %metrics_addr, manager = config.manager,
             tables = control.loaded.len(), "gateway serves");
         // Whichever part ends first takes the others with it.
@@ -290,9 +316,9 @@ fn cids(config: &Config) -> Result<GatewayCids, StartError> {
     };
     let generation = last + 1;
     fs::write(&path, generation.to_string()).map_err(|e| start("data_dir", &path, &e))?;
-    // From the resume key's file, so that there is one secret to keep; the derivation separates the two uses.
-    let path = config.data_dir.join("resume.key");
-    let secret = fs::read(&path).map_err(|e| start("data_dir", &path, &e))?;
+    // This gateway's own, unlike the resume key: another gateway must not be able to make its connection ids.
+    let secret = tidegate_ticket::local_secret(&config.data_dir.join("connection-ids.key"))
+        .map_err(|e| plain("data_dir", &chain(&e)))?;
     let key = blake3::derive_key("tidegate gateway connection ids 1", &secret);
     Ok(GatewayCids { generation: generation as u8, instance: config.connection_id_instance, key })
 }

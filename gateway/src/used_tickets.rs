@@ -1,7 +1,6 @@
 //! Login tickets are good for one login: which were used, until they expire.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use tidegate_types::Timestamp;
 use uuid::Uuid;
@@ -19,38 +18,40 @@ pub(crate) enum NotTaken {
 #[derive(Debug)]
 pub(crate) struct UsedTickets {
     limit: usize,
-    used: HashSet<Uuid>,
-    /// Some of these may have been given back.
-    by_expiry: BinaryHeap<Reverse<(Timestamp, Uuid)>>,
+    used: HashMap<Uuid, Timestamp>,
+    /// The same ones, the next to expire first.
+    by_expiry: BTreeSet<(Timestamp, Uuid)>,
 }
 
 impl UsedTickets {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, used: HashSet::new(), by_expiry: BinaryHeap::new() }
+        Self { limit, used: HashMap::new(), by_expiry: BTreeSet::new() }
     }
 
     /// Takes the ticket: from now until it expires it is used.
     pub(crate) fn take(&mut self, id: Uuid, expires: Timestamp, now: Timestamp) -> Result<(), NotTaken> {
-        while let Some(&Reverse((at, old))) = self.by_expiry.peek()
+        while let Some(&(at, old)) = self.by_expiry.first()
             && at <= now
         {
-            self.by_expiry.pop();
+            self.by_expiry.pop_first();
             self.used.remove(&old);
         }
-        if self.used.contains(&id) {
+        if self.used.contains_key(&id) {
             return Err(NotTaken::Used);
         }
-        if self.by_expiry.len() >= self.limit {
+        if self.used.len() >= self.limit {
             return Err(NotTaken::Full);
         }
-        self.used.insert(id);
-        self.by_expiry.push(Reverse((expires, id)));
+        self.used.insert(id, expires);
+        self.by_expiry.insert((expires, id));
         Ok(())
     }
 
     /// Gives a ticket back that let nobody in: the player may try again with it.
     pub(crate) fn give_back(&mut self, id: Uuid) {
-        self.used.remove(&id);
+        if let Some(expires) = self.used.remove(&id) {
+            self.by_expiry.remove(&(expires, id));
+        }
     }
 }
 
@@ -76,6 +77,20 @@ mod tests {
         used.give_back(id);
         assert_eq!(used.take(id, Timestamp(100), Timestamp(1)), Ok(()));
         assert_eq!(used.take(id, Timestamp(100), Timestamp(2)), Err(NotTaken::Used));
+    }
+
+    #[test]
+    fn a_ticket_that_is_tried_over_and_over_takes_one_place() {
+        let mut used = UsedTickets::new(2);
+        let id = Uuid::from_u128(1);
+        for n in 0..10 {
+            assert_eq!(used.take(id, Timestamp(100 + n), Timestamp(0)), Ok(()));
+            used.give_back(id);
+        }
+        assert_eq!(used.take(id, Timestamp(100), Timestamp(0)), Ok(()));
+        assert_eq!(used.take(Uuid::from_u128(2), Timestamp(200), Timestamp(1)), Ok(()));
+        // What was given back long ago does not end what was taken later.
+        assert_eq!(used.take(Uuid::from_u128(2), Timestamp(200), Timestamp(150)), Err(NotTaken::Used));
     }
 
     #[test]

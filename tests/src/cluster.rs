@@ -37,10 +37,10 @@ impl Cluster {
         let (manager, manager_address) = start_manager(folder.path(), "127.0.0.1:0");
         let config = format!(
             "listen = \"127.0.0.1:0\"\nmetrics_listen = \"127.0.0.1:0\"\nmanager = \"http://{manager_address}\"\n\
-             data_dir = {:?}\npki_dir = {:?}\nticket_key = {:?}\n",
+             data_dir = {:?}\npki_dir = {:?}\nticket_keys = {:?}\n",
             folder.path().join("gateway"),
             folder.path().join("manager/pki"),
-            folder.path().join("manager/tickets/login.pub"),
+            folder.path().join("manager/tickets/keys"),
         );
         std::fs::write(folder.path().join("gateway.toml"), config).expect("a file");
         let (gateway, gateway_address) = start_gateway(folder.path(), None);

@@ -55,10 +55,10 @@ impl Fleet {
             &config,
             format!(
                 "listen = \"{anywhere}\"\nmetrics_listen = \"{anywhere}\"\nmanager = \"http://{manager}\"\n\
-                 data_dir = {}\npki_dir = {}\nticket_key = {}\n",
+                 data_dir = {}\npki_dir = {}\nticket_keys = {}\n",
                 quoted(folder.join("gateway")),
                 quoted(data_dir.join("pki")),
-                quoted(data_dir.join("tickets/login.pub")),
+                quoted(data_dir.join("tickets/keys")),
             ),
         )?;
         let mut gateway_process = Process::start("gateway", folder, &["--config", &config.to_string_lossy()])?;

@@ -52,16 +52,22 @@ async fn a_damaged_database_is_named_and_left_alone() {
 async fn a_first_start_makes_keys_and_says_where_it_listens() {
     let dir = tempfile::tempdir().unwrap();
     let manager = Fleet::start(dir.path()).await;
-    for file in
-        ["manager.db", "pki/ca.pem", "pki/gateway.pem", "pki/manager.pem", "tickets/login.key", "tickets/login.pub"]
-    {
+    let tickets =
+        ["login.key", "login.pub", "keys/development.toml", "resume.key"].map(|name| format!("tickets/{name}"));
+    let others = ["manager.db", "pki/ca.pem", "pki/gateway.pem", "pki/manager.pem"];
+    for file in others.into_iter().chain(tickets.iter().map(String::as_str)) {
         assert!(dir.path().join(file).is_file(), "{file}");
     }
     let address = std::fs::read_to_string(dir.path().join("manager.addr")).unwrap();
     assert_eq!(address, manager.address.to_string());
     let key = std::fs::read(dir.path().join("tickets/login.key")).unwrap();
+    let resume = std::fs::read(dir.path().join("tickets/resume.key")).unwrap();
     manager.stop().await;
+    // An operator has replaced the development key by one of their own.
+    std::fs::remove_file(dir.path().join("tickets/keys/development.toml")).unwrap();
     let manager = Fleet::start(dir.path()).await;
     assert_eq!(std::fs::read(dir.path().join("tickets/login.key")).unwrap(), key, "keys are kept");
+    assert_eq!(std::fs::read(dir.path().join("tickets/resume.key")).unwrap(), resume, "keys are kept");
+    assert!(!dir.path().join("tickets/keys/development.toml").exists(), "what was taken out stays out");
     manager.stop().await;
 }

@@ -244,7 +244,7 @@ impl Shard {
                 connections: self.edge.count(),
                 realms: self.realms.iter().map(|r| (r.id.clone(), r.core.counters().clone())).collect(),
                 links: self.links.open(),
-                used_tickets_refused: self.players.used_refused,
+                tickets_refused: self.players.refused.clone(),
                 reports_dropped: 0,
                 passes: self.passes,
             });

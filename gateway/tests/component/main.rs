@@ -9,3 +9,4 @@ mod manager;
 mod relay;
 mod start;
 mod support;
+mod tickets;

@@ -25,8 +25,10 @@ fn every_start_up_error_is_one_line_with_its_key() {
         ("metrics_listen", problem(|c| c.metrics_listen = tcp.local_addr().unwrap())),
         ("data_dir", problem(|c| c.data_dir = file.path().to_owned())),
         ("pki_dir", problem(|c| c.pki_dir = empty.path().to_owned())),
-        ("ticket_key", problem(|c| c.ticket_key = empty.path().join("none"))),
-        ("ticket_key", problem(|c| c.ticket_key = file.path().to_owned())),
+        ("ticket_keys", problem(|c| c.ticket_keys = empty.path().join("none"))),
+        ("ticket_keys", problem(|c| c.ticket_keys = file.path().to_owned())),
+        ("ticket_keys", problem(|c| c.ticket_keys = empty.path().to_owned())),
+        ("resume_key", problem(|c| c.resume_key = Some(file.path().to_owned()))),
         ("manager", problem(|c| c.manager = "not a url".into())),
     ];
     for (key, line) in lines {

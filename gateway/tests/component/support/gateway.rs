@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidegate_gateway::{Config, RunError, Service};
 use tidegate_link::pki::{Authority, Identity, Role};
-use tidegate_ticket::{LoginClaims, LoginKey};
+use tidegate_ticket::{Algorithm, Format, LoginClaims, LoginKey};
 use tidegate_types::{CharacterId, Clock, PartyId, PlayerId, RealmId, SystemClock};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -36,14 +36,14 @@ impl TestGateway {
         let name = Role::Gateway.tls_name("gw-1");
         authority.issue(&name, &["localhost", "127.0.0.1"]).unwrap().write(&pki, "gateway").unwrap();
         let login = LoginKey::generate().unwrap();
-        let ticket_key = dir.path().join("login.pub");
-        login.public().save(&ticket_key).unwrap();
+        let ticket_keys = dir.path().join("tickets/keys");
+        login.public().save_to_ring(&ticket_keys.join("first.toml"), "first", Algorithm::Both).unwrap();
         let config = Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             metrics_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             data_dir: dir.path().join("gateway"),
             pki_dir: pki,
-            ticket_key,
+            ticket_keys,
             ..Config::default()
         };
         Self { dir, authority, login, config, running: None }
@@ -101,6 +101,21 @@ impl TestGateway {
     }
 
     pub(crate) fn ticket_with(&self, player: &str, change: impl FnOnce(&mut LoginClaims)) -> String {
+        self.ticket_by(&self.login, Format::Paseto, player, change)
+    }
+
+    /// The login service's key.
+    pub(crate) fn login_key(&self) -> &LoginKey {
+        &self.login
+    }
+
+    pub(crate) fn ticket_by(
+        &self,
+        key: &LoginKey,
+        format: Format,
+        player: &str,
+        change: impl FnOnce(&mut LoginClaims),
+    ) -> String {
         let now = SystemClock.now().wall;
         let mut claims = LoginClaims {
             id: Uuid::new_v4(),
@@ -114,6 +129,6 @@ impl TestGateway {
             cohorts: vec![],
         };
         change(&mut claims);
-        self.login.mint(&claims)
+        key.mint_as(format, &claims)
     }
 }

@@ -133,6 +133,18 @@ impl TestPlayer {
         }
     }
 
+    /// Waits through `Hold`s for the Welcome, or for the word why not.
+    pub(crate) async fn welcome_or_refused(&mut self) -> Result<v1::Welcome, v1::Refused> {
+        loop {
+            match self.next().await.unwrap() {
+                Frame { kind: player::WELCOME, body } => return Ok(v1::Welcome::decode(body).unwrap()),
+                Frame { kind: player::REFUSED, body } => return Err(v1::Refused::decode(body).unwrap()),
+                Frame { kind: player::HOLD, .. } => (),
+                other => panic!("expected Welcome or Refused, got {other:?}"),
+            }
+        }
+    }
+
     /// The text of the next `Game` frame.
     pub(crate) async fn echo(&mut self) -> String {
         String::from_utf8(self.expect(player::GAME).await.to_vec()).unwrap()
