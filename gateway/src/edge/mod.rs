@@ -163,6 +163,8 @@ impl Edge {
     }
 
     pub(crate) fn counters(&mut self) -> &EdgeCounters {
+        let charged = || self.connections.iter().flatten().map(|conn| conn.charged).sum::<u64>();
+        debug_assert_eq!(self.memory.buffered(), charged(), "the sum of the connections' buffers");
         self.counters.buffered = self.memory.buffered();
         self.counters.tracked_prefixes = self.admission.tracked() as u64;
         &self.counters

@@ -123,6 +123,26 @@ async fn frames_beyond_the_rate_are_read_later_and_none_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_over_the_rate_waits_while_others_do_not() {
+    let scene = Scene::start_with(|config| {
+        config.limits.frames_per_s = 1;
+        config.limits.burst_ms = 3_000;
+    })
+    .await;
+    let (mut witness, _) = TestPlayer::login(&scene.gateway, "witness").await;
+    let (mut busy, _) = TestPlayer::login(&scene.gateway, "busy").await;
+    for n in 0..40 {
+        busy.game(&format!("busy {n}")).await;
+    }
+    metric_reaches(&scene, &over("frames"), 1.0).await;
+    plays(&mut witness).await;
+    plays(&mut witness).await;
+    let taken = scene.gateway.metric(r#"tidegate_gateway_frames_total{realm="eu-1",direction="up"}"#).await;
+    // One a second: more than thirty would need longer than the patience of this test.
+    assert!((1.0..30.0).contains(&taken), "{taken} of 40");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn long_frames_count_by_their_bytes() {
     let scene = Scene::start_with(|config| {
         config.limits.frame_bytes_per_s = 32 * 1024;
