@@ -39,15 +39,17 @@ pub(crate) enum Kind {
     Garbage,
     /// A `Hello` announced a terabyte long.
     Oversized,
-    /// One player, 100 times the datagrams it may send, heedless of losses; comes back when it is closed.
+    /// One player, 100 times the datagrams it may send, heedless of losses, many in a packet.
     Datagrams,
+    /// As many, each filling a packet of its own; comes back when it is closed.
+    Packets,
     /// One player, 100 times the frames it may send.
     Frames,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Handshakes, Self::Silent, Self::Garbage, Self::Oversized, Self::Datagrams, Self::Frames];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Handshakes, Self::Silent, Self::Garbage, Self::Oversized, Self::Datagrams, Self::Packets, Self::Frames];
 
     /// Packets, connections, datagrams or frames a second.
     pub(crate) const fn per_second(self) -> u32 {
@@ -56,7 +58,7 @@ impl Kind {
             Self::Garbage => 20_000,
             // Whole handshakes cost the flooder as much as the gateway.
             Self::Silent | Self::Oversized => 100,
-            Self::Datagrams => 12_000,
+            Self::Datagrams | Self::Packets => 12_000,
             Self::Frames => 20_000,
         }
     }
@@ -70,6 +72,7 @@ impl fmt::Display for Kind {
             Self::Garbage => "garbage",
             Self::Oversized => "oversized",
             Self::Datagrams => "datagrams",
+            Self::Packets => "packets",
             Self::Frames => "frames",
         })
     }
@@ -112,7 +115,7 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
             }
             throw(kind, gateway, &going, |n| &packets[n % packets.len()])
         }
-        Kind::Silent | Kind::Oversized | Kind::Datagrams | Kind::Frames => {
+        Kind::Silent | Kind::Oversized | Kind::Datagrams | Kind::Packets | Kind::Frames => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let key = LoginKey::load(Path::new(key))?;
             runtime.block_on(connected(kind, gateway, tls, key, &going))
@@ -183,6 +186,8 @@ async fn connected(
                     if kind == Kind::Datagrams {
                         let position = game::Position { x: 1, y: 2, sequence: 1, sent_us: 0 };
                         let _ = connection.send_datagram(Bytes::from(position.encode_to_vec()));
+                    } else if kind == Kind::Packets {
+                        let _ = connection.send_datagram(Bytes::from_static(&[0; 1_100]));
                     } else if send.write_all(&ping()).await.is_err() {
                         break;
                     }
