@@ -178,6 +178,9 @@ async fn await_acks(gateways: Gateways, realm: RealmId, generation: Generation, 
         let missing = gateways.missing(&realm, generation.0);
         let now = SystemClock.now().wall;
         if missing.is_empty() || now >= deadline {
+            for gateway_id in gateways.given_up_on(&realm, generation.0) {
+                tracing::warn!(%gateway_id, %realm, %generation, "gateway is gone; the table is confirmed without its word");
+            }
             let confirm_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
             return Some(Event::TableAcked { generation, missing, confirm_us });
         }

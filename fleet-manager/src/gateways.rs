@@ -1,9 +1,21 @@
 //! The gateways: who is there, which tables they have acknowledged, and what is sent to them.
 //!
+//! ```text
+//!   connected --stream ends--> live --gateway_live_ms--> gone --its sessions are over, or gateway_forget_ms--> given up
+//!       \--stopping, without sessions: stream ends--------------------------------------------------------------/
+//! ```
+//!
 //! A gateway that stops talking still counts as live for a while (`gateway_live_ms`): it may be serving players behind a
 //! broken stream, so a flip names it as unconfirmed. Its sessions count as unknown, and nothing that may hold them as
-//! empty, until it is back or is given up (`gateway_forget_ms`). Gateways are remembered in the store, so that one which
-//! has not reconnected after the manager's restart is waited for as well.
+//! empty, until it is back, others have taken them up, or the world servers say that they are over ([`lost`]); at the
+//! latest it is given up after `gateway_forget_ms`. Gateways are remembered in the store, so that one which has not
+//! reconnected after the manager's restart is waited for as well.
+
+mod commands;
+mod directory;
+mod lost;
+mod refused;
+mod view;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +26,16 @@ use tidegate_types::{Clock, GatewayId, InstanceId, RealmId, SystemClock, Timesta
 use tokio::sync::{mpsc, watch};
 use tonic::Status;
 
+use crate::servers::ServersView;
 use crate::sessions::Sessions;
+
+use commands::Commands;
+pub use commands::Results;
+pub(crate) use commands::UNKNOWN;
+pub(crate) use directory::shown;
+use directory::{EMBEDDED, same};
+use lost::{Known, LEASE, Lost};
+pub use refused::Refused;
 
 #[cfg(test)]
 mod tests;
@@ -23,9 +44,6 @@ mod tests;
 /// stopped reading, and its stream is closed: it gets everything anew when it is back.
 const OUTBOX: usize = 1024;
 
-/// Results of one command that wait for its issuer: a command names at most 1,024 sessions.
-const RESULTS: usize = 2048;
-
 /// Deaths of world servers that a gateway gets when it connects, so that one that was away does not wait for leases.
 const DEATHS: usize = 256;
 
@@ -33,48 +51,10 @@ const DEATHS: usize = 256;
 /// only one that has stopped talking is replaced. (Once its stream is closed, it is replaced at once.)
 const HEARD: Duration = Duration::from_secs(3);
 
-/// Why a gateway's stream is refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// A second gateway, while sessions are kept in the memory of one.
-    #[error(
-        "gateway {other} is live, and {this} keeps its session directory in its own memory: players would be in two \
-         places; stop {other}, or give both the same shared directory"
-    )]
-    SecondEmbedded {
-        /// The one that wants to connect.
-        this: GatewayId,
-        /// The one that is there.
-        other: GatewayId,
-    },
-    /// Two processes under one id.
-    #[error("another gateway runs under the id {0}: give each an id of its own, or stop one of them")]
-    SameId(GatewayId),
-    /// Two gateways with different directories.
-    #[error("gateway {other} uses another session directory ({there}) than {this} ({here}): give both the same")]
-    OtherDirectory {
-        /// The one that wants to connect.
-        this: GatewayId,
-        /// The one that is there.
-        other: GatewayId,
-        /// Directory of the one that wants to connect.
-        here: String,
-        /// Directory of the one that is there.
-        there: String,
-    },
-}
-
-impl Refused {
-    /// The stable word.
-    #[must_use]
-    pub const fn reason(&self) -> &'static str {
-        match self {
-            Self::SecondEmbedded { .. } => "SECOND_EMBEDDED_GATEWAY",
-            Self::SameId(_) => "GATEWAY_ID_TAKEN",
-            Self::OtherDirectory { .. } => "OTHER_DIRECTORY",
-        }
-    }
-}
+/// How long players are still sent to a gateway whose stream has ended: a broken stream is more often the manager's fault
+/// than the gateway's death. The same time is given to all to come back after the manager's restart, before players are
+/// told of fewer.
+const LISTED: Duration = Duration::from_secs(5);
 
 /// What a gateway said of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +71,8 @@ pub struct Hello {
     pub tables: Vec<(RealmId, u64)>,
     /// "embedded" or the shared directory's URL.
     pub directory: String,
+    /// When its process started.
+    pub started: Timestamp,
 }
 
 /// What is remembered of a gateway across the manager's restarts.
@@ -125,6 +107,8 @@ struct Gateway {
     last_seen: Instant,
     acked: HashMap<RealmId, u64>,
     load: v1::GatewayLoad,
+    /// It was stopping, had nobody left, and has ended its stream: it is not coming back.
+    left: bool,
 }
 
 #[derive(Debug, Default)]
@@ -132,8 +116,13 @@ struct State {
     gateways: BTreeMap<GatewayId, Gateway>,
     /// The newest table of each realm.
     tables: BTreeMap<RealmId, v1::RouteTable>,
+    /// The generation at which each realm's accepting environment became what it is.
+    flipped: BTreeMap<RealmId, u64>,
     deaths: VecDeque<v1::ServerDead>,
-    waiting: HashMap<String, mpsc::Sender<v1::CommandResult>>,
+    commands: Commands,
+    /// Where players were last told that gateways are.
+    listed: Vec<String>,
+    lost: Lost,
     streams: u64,
 }
 
@@ -156,29 +145,6 @@ pub struct Opened {
     pub directives: mpsc::Receiver<Result<v1::GatewayDirective, Status>>,
 }
 
-/// Results of a command as they come in. They stop being collected when this is dropped.
-#[derive(Debug)]
-pub struct Results {
-    command: String,
-    gateways: Gateways,
-    results: mpsc::Receiver<v1::CommandResult>,
-    /// How many sessions the command went to.
-    pub sent: usize,
-}
-
-impl Results {
-    /// The next result; `None` cannot happen before this is dropped, so the caller sets its own time limit.
-    pub async fn next(&mut self) -> Option<v1::CommandResult> {
-        self.results.recv().await
-    }
-}
-
-impl Drop for Results {
-    fn drop(&mut self) {
-        self.gateways.lock().waiting.remove(&self.command);
-    }
-}
-
 impl Gateways {
     /// The registry. `remembered` gateways count as live until they are silent for `live_for` from now; any gateway that
     /// is away for `forget_after` is given up.
@@ -187,7 +153,7 @@ impl Gateways {
         let gateways = remembered
             .into_iter()
             .map(|known| {
-                sessions.connected(&known.id);
+                sessions.connected(&known.id, false);
                 let gateway = Gateway {
                     hello: None,
                     directory: known.directory,
@@ -196,12 +162,14 @@ impl Gateways {
                     last_seen: Instant::now(),
                     acked: HashMap::new(),
                     load: v1::GatewayLoad::default(),
+                    left: false,
                 };
                 (known.id, gateway)
             })
             .collect();
         let state = State { gateways, ..State::default() };
-        Self { state: Arc::new(Mutex::new(state)), changed: watch::channel(0).0, sessions, live_for, forget_after }
+        let (state, changed) = (Arc::new(Mutex::new(state)), watch::channel(0).0);
+        Self { state, changed, sessions, live_for, forget_after }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -232,28 +200,33 @@ impl Gateways {
             if *id == hello.id || !other.is_live(self.live_for) {
                 continue;
             }
-            if hello.directory == "embedded" || other.directory == "embedded" {
-                return Err(Refused::SecondEmbedded { this: hello.id, other: id.clone() });
+            if hello.directory == EMBEDDED || other.directory == EMBEDDED {
+                let embedded = if hello.directory == EMBEDDED { &hello.id } else { id }.clone();
+                return Err(Refused::SecondEmbedded { this: hello.id, other: id.clone(), embedded });
             }
-            if other.directory != hello.directory {
+            if !same(&other.directory, &hello.directory) {
                 return Err(Refused::OtherDirectory {
                     this: hello.id,
                     other: id.clone(),
-                    here: hello.directory,
-                    there: other.directory.clone(),
+                    here: shown(&hello.directory),
+                    there: shown(&other.directory),
                 });
             }
         }
         state.streams += 1;
         let number = state.streams;
-        let (outbox, directives) = mpsc::channel(OUTBOX.max(state.tables.len() + DEATHS + 1));
+        let (outbox, directives) = mpsc::channel(OUTBOX.max(state.tables.len() + DEATHS + 2));
         let greeting = state.tables.values().cloned().map(v1::gateway_directive::Message::Table);
         for message in greeting.chain(state.deaths.iter().cloned().map(v1::gateway_directive::Message::ServerDead)) {
             // There is room: the channel was made for them.
             drop(outbox.try_send(Ok(directive(message))));
         }
         let id = hello.id.clone();
+        // Not known (the manager was restarted) may well be the same.
+        let before = state.gateways.get(&id).and_then(|known| known.hello.as_ref()).map(|hello| hello.instance);
+        let new_run = before.is_some_and(|instance| instance != hello.instance);
         let gateway = Gateway {
+            left: false,
             directory: hello.directory.clone(),
             since: SystemClock.now().wall,
             stream: Some((number, outbox)),
@@ -265,8 +238,13 @@ impl Gateways {
         };
         // An older stream of the same gateway ends here: its sender is dropped.
         state.gateways.insert(id.clone(), gateway);
+        if !self.list_gateways(&mut state) && !state.listed.is_empty() {
+            // The others know already.
+            let list = v1::GatewayList { player_addresses: state.listed.clone() };
+            state.send(&id, v1::gateway_directive::Message::Gateways(list));
+        }
         drop(state);
-        self.sessions.connected(&id);
+        self.sessions.connected(&id, new_run);
         self.notify();
         Ok(Opened { number, directives })
     }
@@ -280,6 +258,9 @@ impl Gateways {
         }
         gateway.stream = None;
         gateway.last_seen = Instant::now();
+        let is_known = !self.sessions.unknown().contains(id);
+        gateway.left = gateway.load.stopping && is_known && self.sessions.of_gateway(id).0 == 0;
+        self.list_gateways(&mut state);
         drop(state);
         self.sessions.disconnected(id);
         self.notify();
@@ -307,20 +288,18 @@ impl Gateways {
     pub fn load(&self, id: &GatewayId, load: v1::GatewayLoad) {
         let mut state = self.lock();
         if let Some(gateway) = state.gateways.get_mut(id) {
+            let before = gateway.load.directory();
+            if load.directory() != before && load.directory() == v1::DirectoryState::Degraded {
+                tracing::warn!(gateway_id = %id, "the shared directory does not answer this gateway");
+            } else if before == v1::DirectoryState::Degraded && load.directory() != before {
+                tracing::info!(gateway_id = %id, "the shared directory answers this gateway again");
+            }
             gateway.load = load;
             gateway.last_seen = Instant::now();
         }
+        self.list_gateways(&mut state);
         drop(state);
         self.notify();
-    }
-
-    /// A gateway has answered a command for one session.
-    pub fn result(&self, result: v1::CommandResult) {
-        let state = self.lock();
-        if let Some(waiting) = state.waiting.get(&result.command_id) {
-            // A full queue means nobody reads any more; the issuer has its own time limit.
-            drop(waiting.try_send(result));
-        }
     }
 
     /// Pushes a table to every gateway, unless a newer one was pushed.
@@ -328,6 +307,10 @@ impl Gateways {
         let mut state = self.lock();
         if state.tables.get(realm).is_some_and(|known| known.generation > table.generation) {
             return;
+        }
+        let accepted = state.tables.get(realm).map(|known| known.accepting.clone());
+        if accepted.as_ref() != Some(&table.accepting) {
+            state.flipped.insert(realm.clone(), table.generation);
         }
         state.tables.insert(realm.clone(), table.clone());
         state.send_all(&v1::gateway_directive::Message::Table(table));
@@ -351,67 +334,41 @@ impl Gateways {
         state.send_all(&v1::gateway_directive::Message::ServerDead(dead));
     }
 
-    /// Sends a command to the gateways that hold its sessions, and collects the results. Sessions that no connected
-    /// gateway holds are not sent (see [`Results::sent`]).
+    /// Looks after what time changes: sessions of gateways that are gone are over once the world servers agree, players are
+    /// not sent to such gateways any more, and those that can hold nobody are given up and returned.
     #[must_use]
-    pub fn command(&self, command: &v1::SessionCommand) -> Results {
-        let mut by_gateway: BTreeMap<String, Vec<Vec<u8>>> = BTreeMap::new();
-        for id in &command.session_ids {
-            let row = tidegate_types::SessionId::from_slice(id).and_then(|id| self.sessions.get(id));
-            if let Some(row) = row {
-                by_gateway.entry(row.gateway_id.clone()).or_default().push(id.clone());
-            }
-        }
-        let (results, receiver) = mpsc::channel(RESULTS);
-        let mut sent = 0;
+    pub fn look(&self, servers: &ServersView) -> Vec<GatewayId> {
+        let orphans = self.sessions.orphans();
+        let held = if orphans.is_empty() { BTreeMap::new() } else { self.sessions.held_by_server() };
         let mut state = self.lock();
-        state.waiting.insert(command.command_id.clone(), results);
-        for (gateway, session_ids) in by_gateway {
-            let stream = state.gateways.get(gateway.as_str()).and_then(|g| g.stream.as_ref());
-            let Some((_, outbox)) = stream else { continue };
-            let count = session_ids.len();
-            let part = v1::SessionCommand { session_ids, ..command.clone() };
-            if outbox.try_send(Ok(directive(v1::gateway_directive::Message::Command(part)))).is_ok() {
-                sent += count;
-            }
-        }
-        drop(state);
-        Results { command: command.command_id.clone(), gateways: self.clone(), results: receiver, sent }
-    }
-
-    /// The live gateways that have not acknowledged this generation or a later one.
-    #[must_use]
-    pub fn missing(&self, realm: &RealmId, generation: u64) -> Vec<GatewayId> {
-        let state = self.lock();
-        let live = state.gateways.iter().filter(|(_, g)| g.is_live(self.live_for));
-        live.filter(|(_, g)| g.acked.get(realm).copied().unwrap_or(0) < generation).map(|(id, _)| id.clone()).collect()
-    }
-
-    /// Every gateway that is known and not given up, as a realm sees it.
-    #[must_use]
-    pub fn observe(&self, realm: &RealmId) -> Vec<Observation> {
-        let unknown = self.sessions.unknown();
-        let state = self.lock();
-        let observations = state.gateways.iter().map(|(id, g)| Observation {
-            id: id.clone(),
-            connected: g.stream.is_some(),
-            complete: g.stream.is_some() && !unknown.contains(id),
-            generation: g.acked.get(realm).copied().unwrap_or(0),
-        });
-        observations.collect()
-    }
-
-    /// Gives up the gateways that have been away for too long, with their sessions, and returns them.
-    #[must_use]
-    pub fn expire(&self) -> Vec<GatewayId> {
-        let mut state = self.lock();
-        let silent =
-            state.gateways.iter().filter(|(_, g)| g.stream.is_none() && g.last_seen.elapsed() >= self.forget_after);
-        let gone: Vec<GatewayId> = silent.map(|(id, _)| id.clone()).collect();
+        let patience = LEASE + state.grace();
+        let now = SystemClock.now().wall;
+        let known = Known { orphans: &orphans, held: &held, servers, patience, now: Instant::now(), wall: now };
+        let over = state.lost.look(&known);
+        self.list_gateways(&mut state);
+        let gone: Vec<GatewayId> = state
+            .gateways
+            .iter()
+            .filter(|(id, g)| {
+                let away = g.last_seen.elapsed();
+                let holds_nobody = || self.sessions.of_gateway(id).0 == 0;
+                // One that had not acknowledged the last flip may still be sending players the old way.
+                let is_done = || away >= self.live_for.max(patience) && holds_nobody() && state.has_acked(g);
+                g.stream.is_none() && (away >= self.forget_after || g.left || is_done())
+            })
+            .map(|(id, _)| id.clone())
+            .collect();
         for id in &gone {
             state.gateways.remove(id);
         }
         drop(state);
+        if !over.is_empty() {
+            tracing::info!(
+                sessions = over.len(),
+                "sessions of a gateway that is gone are over, by their servers' word"
+            );
+            self.sessions.drop_orphans(&over);
+        }
         for id in &gone {
             self.sessions.forget(id);
         }
@@ -419,35 +376,6 @@ impl Gateways {
             self.notify();
         }
         gone
-    }
-
-    /// Every gateway, for people.
-    #[must_use]
-    pub fn list(&self) -> Vec<v1::Gateway> {
-        let state = self.lock();
-        let gateways = state.gateways.iter().map(|(id, g)| {
-            let tables = g
-                .acked
-                .iter()
-                .map(|(realm, generation)| v1::KnownTable { realm: realm.to_string(), generation: *generation });
-            let mut tables: Vec<_> = tables.collect();
-            tables.sort_by(|a, b| a.realm.cmp(&b.realm));
-            let hello = g.hello.as_ref();
-            v1::Gateway {
-                id: id.to_string(),
-                player_address: hello.map(|h| h.player_address.clone()).unwrap_or_default(),
-                version: hello.map(|h| h.version.clone()).unwrap_or_default(),
-                connected: g.stream.is_some(),
-                since_ms: g.since.0,
-                tables,
-                sessions: g.load.sessions,
-                detached: g.load.detached,
-                holding: g.load.holding,
-                handovers_completed: g.load.handovers_completed,
-                handovers_kept_in_place: g.load.handovers_kept_in_place,
-            }
-        });
-        gateways.collect()
     }
 
     /// Ends every stream: the manager stops.
@@ -459,6 +387,22 @@ impl Gateways {
 }
 
 impl State {
+    /// The longest time that a detached session keeps its place in any realm.
+    fn grace(&self) -> Duration {
+        Duration::from_millis(self.tables.values().map(|table| u64::from(table.grace_ms)).max().unwrap_or(0))
+    }
+
+    /// It has acknowledged that new players go where they go now, in every realm.
+    fn has_acked(&self, gateway: &Gateway) -> bool {
+        self.flipped.iter().all(|(realm, flipped)| gateway.acked.get(realm).is_some_and(|acked| acked >= flipped))
+    }
+
+    /// Sends to one gateway; false if it is not there, or does not read.
+    fn send(&self, id: &GatewayId, message: v1::gateway_directive::Message) -> bool {
+        let stream = self.gateways.get(id).and_then(|gateway| gateway.stream.as_ref());
+        stream.is_some_and(|(_, outbox)| outbox.try_send(Ok(directive(message))).is_ok())
+    }
+
     fn send_all(&mut self, message: &v1::gateway_directive::Message) {
         for (id, gateway) in &mut self.gateways {
             let Some((_, outbox)) = &gateway.stream else { continue };
@@ -474,7 +418,7 @@ impl State {
 
 impl Gateway {
     fn is_live(&self, live_for: Duration) -> bool {
-        self.stream.is_some() || self.last_seen.elapsed() < live_for
+        self.stream.is_some() || (!self.left && self.last_seen.elapsed() < live_for)
     }
 
     /// A process other than this one has the stream.

@@ -1,5 +1,5 @@
 //! What goes on in the background: deaths of world servers are told to the gateways, gateways that stay away are given
-//! up, and old requests and audit records are forgotten.
+//! up, old requests and audit records are forgotten, and the database is copied once a day.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::store::{Commit, Prune, rows};
 /// How often it is looked for gateways that stay away.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How often old records are deleted. What is kept is bounded by the retention, not by this.
+/// How often old records are deleted, and it is looked whether a copy of the database is due. What is kept is bounded by the retention, not by this.
 const PRUNE: Duration = Duration::from_secs(600);
 
 /// How long records are kept.
@@ -26,6 +26,8 @@ pub struct Retention {
     requests: Duration,
     requests_limit: u32,
     audit: Duration,
+    copy_every: Duration,
+    copies: usize,
 }
 
 impl Retention {
@@ -36,6 +38,8 @@ impl Retention {
             requests: Duration::from_secs(u64::from(config.request_retention_hours) * 3_600),
             requests_limit: config.request_limit,
             audit: Duration::from_secs(u64::from(config.audit_retention_days) * 86_400),
+            copy_every: Duration::from_secs(u64::from(config.backup_hours) * 3_600),
+            copies: config.backup_keep as usize,
         }
     }
 
@@ -62,18 +66,24 @@ pub async fn run(surroundings: Arc<Surroundings>, retention: Retention, stop: Ca
                 if let Err(error) = surroundings.store.commit(commit).await {
                     tracing::warn!(error = chain(&error), "cannot delete old records; trying again later");
                 }
+                match surroundings.store.back_up(retention.copy_every, retention.copies).await {
+                    Ok(Some(copy)) => tracing::info!(copy = %copy.display(), "copied the database"),
+                    Ok(None) => {}
+                    Err(error) => tracing::warn!(error = chain(&error), "cannot copy the database; trying again later"),
+                }
             }
         }
     }
 }
 
 async fn give_up(surroundings: &Surroundings) {
-    let gone = surroundings.gateways.expire();
+    let servers = Arc::clone(&surroundings.servers.view().borrow());
+    let gone = surroundings.gateways.look(&servers);
     if gone.is_empty() {
         return;
     }
     for id in &gone {
-        tracing::warn!(gateway_id = %id, "gateway stayed away for too long; its sessions are taken for lost");
+        tracing::warn!(gateway_id = %id, "gateway is gone and is given up; sessions it still had are taken for lost");
     }
     let rows = gone.iter().map(|id| rows::gateway_row(id, None)).collect();
     if let Err(error) = surroundings.store.commit(Commit { rows, ..Commit::default() }).await {

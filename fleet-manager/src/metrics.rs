@@ -161,6 +161,17 @@ fn gateways(page: &mut Page, gateways: &[v1::Gateway], unknown: usize) {
     page.value("tidegate_gateways_connected", &[], connected as f64);
     page.gauge("tidegate_gateways_unknown", "Gateways whose full list of sessions has not arrived.");
     page.value("tidegate_gateways_unknown", &[], unknown as f64);
+    page.gauge("tidegate_gateways_stopping", "Gateways that are about to stop.");
+    page.value("tidegate_gateways_stopping", &[], gateways.iter().filter(|g| g.stopping).count() as f64);
+    page.gauge(
+        "tidegate_gateways_directory_degraded",
+        "Gateways whose shared directory does not answer: players whose home is not known wait.",
+    );
+    let degraded = gateways.iter().filter(|g| g.directory_state() == v1::DirectoryState::Degraded).count();
+    page.value("tidegate_gateways_directory_degraded", &[], degraded as f64);
+    page.gauge("tidegate_sessions_orphaned", "Sessions whose gateway is gone, and that no other has taken up yet.");
+    let orphans: u32 = gateways.iter().map(|g| g.orphans).sum();
+    page.value("tidegate_sessions_orphaned", &[], f64::from(orphans));
     page.counter("tidegate_handovers_completed_total", "Hand-overs that completed, as the gateways count them.");
     page.counter(
         "tidegate_handovers_kept_in_place_total",

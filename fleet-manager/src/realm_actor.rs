@@ -195,6 +195,14 @@ impl RealmActor {
             return;
         }
         self.adopt(next);
+        tidegate_events::event!(
+            "command",
+            request_id = %request.id,
+            method = request.rpc,
+            realm = %self.realm.rows.id,
+            generation = self.realm.rows.routing.generation.0,
+            actor = request.who,
+        );
         log(std::slice::from_ref(&outcome));
         drop(answer.send(Ok(Answer { reply: outcome.reply, body })));
         self.executor.perform(&self.realm, outcome.effects, shutdown).await;

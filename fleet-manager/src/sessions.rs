@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tidegate_proto::convert::{self, BadField};
 use tidegate_proto::v1;
@@ -71,8 +72,41 @@ pub enum Refused {
     Full,
 }
 
+/// A session that its gateway has not confirmed since its stream ended, and that no other has taken up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Orphan {
+    /// The session.
+    pub id: SessionId,
+    /// The server that was its home; empty: none.
+    pub server: String,
+    /// It was waiting for a home.
+    pub waits: bool,
+    /// When it was last certain.
+    pub since: Instant,
+}
+
+/// What became of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// It is of a session that this gateway held, or of a new one.
+    Held,
+    /// Another gateway held the session, and has lost it.
+    Taken,
+    /// Another gateway holds the session at a later epoch: the row is old, and was not taken.
+    Old,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Alone {
+    since: Instant,
+    /// The gateway's process that held it is another one by now: that its list lacks it says nothing.
+    of_former_run: bool,
+}
+
 #[derive(Debug)]
 struct Entry {
+    /// Not confirmed since then.
+    alone: Option<Alone>,
     gateway: GatewayId,
     realm: RealmId,
     environment: Option<EnvironmentId>,
@@ -127,19 +161,67 @@ impl Sessions {
         drop(self.changes.send(change));
     }
 
-    /// A gateway has connected: until its full list has arrived its sessions are unknown.
-    pub fn connected(&self, gateway: &GatewayId) {
-        let mut registry = self.lock();
-        let reported = registry.gateways.entry(gateway.clone()).or_default();
-        reported.known = false;
-        reported.arriving = None;
-        drop(registry);
-        self.changed();
+    /// A gateway has connected: until its full list has arrived its sessions are unknown. With a `new_run` of its process
+    /// those of the former one stay until another gateway takes them up or [`Self::drop_orphans`]: it knows nothing of them.
+    pub fn connected(&self, gateway: &GatewayId, new_run: bool) {
+        self.alone(gateway, new_run);
     }
 
     /// A gateway's stream broke: its rows stay as the last that was heard, and are not known any more.
     pub fn disconnected(&self, gateway: &GatewayId) {
-        self.connected(gateway);
+        self.alone(gateway, false);
+    }
+
+    fn alone(&self, gateway: &GatewayId, new_run: bool) {
+        let mut registry = self.lock();
+        let Registry { gateways, rows, .. } = &mut *registry;
+        let reported = gateways.entry(gateway.clone()).or_default();
+        reported.known = false;
+        reported.arriving = None;
+        let now = Instant::now();
+        for id in &reported.ids {
+            if let Some(entry) = rows.get_mut(id) {
+                let alone = entry.alone.get_or_insert(Alone { since: now, of_former_run: false });
+                alone.of_former_run |= new_run;
+            }
+        }
+        drop(registry);
+        self.changed();
+    }
+
+    /// The sessions that nobody has confirmed since their gateway's stream ended.
+    #[must_use]
+    pub fn orphans(&self) -> Vec<Orphan> {
+        let registry = self.lock();
+        let alone = registry.rows.iter().filter_map(|(id, entry)| Some((id, entry, entry.alone?)));
+        let orphans = alone.map(|(id, entry, alone)| Orphan {
+            id: *id,
+            server: entry.row.server_id.clone(),
+            waits: matches!(entry.row.state(), v1::SessionState::Holding | v1::SessionState::Unspecified),
+            since: alone.since,
+        });
+        orphans.collect()
+    }
+
+    /// How many sessions are held by gateways that are there, by server.
+    #[must_use]
+    pub fn held_by_server(&self) -> BTreeMap<String, u32> {
+        let mut held = BTreeMap::new();
+        for entry in self.lock().rows.values().filter(|entry| entry.alone.is_none()) {
+            *held.entry(entry.row.server_id.clone()).or_default() += 1;
+        }
+        held
+    }
+
+    /// These are over, if still nobody has confirmed them. Their departure is counted as `lost`.
+    pub fn drop_orphans(&self, ids: &[SessionId]) {
+        let mut registry = self.lock();
+        let is_alone = |registry: &Registry, id| registry.rows.get(id).is_some_and(|entry| entry.alone.is_some());
+        let gone: Vec<_> =
+            ids.iter().filter_map(|id| is_alone(&registry, id).then(|| registry.remove(id, "lost"))?).collect();
+        drop(registry);
+        gone.into_iter().for_each(|row| self.publish(Change::Gone(row)));
+        self.changed();
     }
 
     /// A gateway is gone for good: its rows are dropped. Their departure is counted as `lost`.
@@ -167,6 +249,12 @@ impl Sessions {
         reported.known = true;
         let listed = reported.arriving.take().unwrap_or_default();
         let stale: Vec<SessionId> = reported.ids.difference(&listed).copied().collect();
+        // A new process knows nothing of those that the one before it held: somebody else may be taking them up.
+        let is_known = |id: &SessionId| {
+            let alone = registry.rows.get(id).and_then(|entry| entry.alone);
+            !alone.is_some_and(|alone| alone.of_former_run)
+        };
+        let stale: Vec<SessionId> = stale.into_iter().filter(is_known).collect();
         // How they ended was not heard; the gateway knew, and the stream broke before it could say.
         let gone: Vec<_> = stale.iter().filter_map(|id| registry.remove(id, "unreported")).collect();
         drop(registry);
@@ -174,11 +262,11 @@ impl Sessions {
         self.changed();
     }
 
-    /// A row is new or has changed.
+    /// A row is new or has changed. Of two gateways that report the same session the one with the later epoch holds it.
     ///
     /// # Errors
     /// A field is wrong, or the registry is full.
-    pub fn put(&self, gateway: &GatewayId, mut row: v1::SessionRow) -> Result<(), Refused> {
+    pub fn put(&self, gateway: &GatewayId, mut row: v1::SessionRow) -> Result<Put, Refused> {
         let id = session_id("session.session_id", &row.session_id)?;
         let realm: RealmId = convert::id("session.realm", &row.realm)?;
         let player: PlayerId = convert::id("session.player", &row.player)?;
@@ -189,11 +277,17 @@ impl Sessions {
         if registry.rows.len() >= MOST && !registry.rows.contains_key(&id) {
             return Err(Refused::Full);
         }
-        registry.put(id, Entry { gateway: gateway.clone(), realm, environment, player, row: Arc::clone(&row) });
+        let put = match registry.rows.get(&id).filter(|known| known.gateway != *gateway) {
+            Some(known) if known.row.epoch > row.epoch => return Ok(Put::Old),
+            Some(_) => Put::Taken,
+            None => Put::Held,
+        };
+        let entry = Entry { alone: None, gateway: gateway.clone(), realm, environment, player, row: Arc::clone(&row) };
+        registry.put(id, entry);
         drop(registry);
         self.publish(Change::Row(row));
         self.changed();
-        Ok(())
+        Ok(put)
     }
 
     /// A session has ended.
@@ -298,10 +392,13 @@ impl Sessions {
         self.lock().gateways.iter().filter(|(_, r)| !r.known).map(|(id, _)| id.clone()).collect()
     }
 
-    /// How many sessions a gateway holds.
+    /// How many sessions a gateway holds, and how many of them it has not confirmed since its stream ended.
     #[must_use]
-    pub fn of_gateway(&self, gateway: &GatewayId) -> usize {
-        self.lock().gateways.get(gateway).map_or(0, |r| r.ids.len())
+    pub fn of_gateway(&self, gateway: &GatewayId) -> (usize, usize) {
+        let registry = self.lock();
+        let Some(reported) = registry.gateways.get(gateway) else { return (0, 0) };
+        let is_alone = |id: &&SessionId| registry.rows.get(id).is_some_and(|entry| entry.alone.is_some());
+        (reported.ids.len(), reported.ids.iter().filter(is_alone).count())
     }
 }
 

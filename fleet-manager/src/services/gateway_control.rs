@@ -7,14 +7,14 @@ use tidegate_proto::convert as wire;
 use tidegate_proto::convert::BadField;
 use tidegate_proto::v1;
 use tidegate_proto::v1::gateway_control_server::GatewayControl;
-use tidegate_types::{GatewayId, InstanceId};
+use tidegate_types::{GatewayId, InstanceId, SessionId, Timestamp};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Api, Watch};
 use crate::errors::{Error, Refusal};
-use crate::gateways::{Hello, Remembered};
-use crate::sessions::Refused;
+use crate::gateways::{Hello, Remembered, shown};
+use crate::sessions::{Put, Refused};
 use crate::store::{Commit, rows};
 
 /// A stream that does not begin with a hello within this is closed.
@@ -40,9 +40,9 @@ impl GatewayControl for Api {
         };
         let id = hello.id.clone();
         let surroundings = self.manager.surroundings();
-        let known = Remembered { id: id.clone(), directory: hello.directory.clone() };
+        let known = Remembered { id: id.clone(), directory: shown(&hello.directory) };
         let opened = surroundings.gateways.open(hello).map_err(|refused| {
-            let advice = "run one gateway, or give all of them the same shared directory";
+            let advice = refused.advice();
             Error::from(Refusal::precondition(refused.reason(), refused.to_string(), advice))
         })?;
         // Remembered before it is served: after a crash of the manager this gateway will be waited for.
@@ -100,10 +100,19 @@ impl Api {
                 surroundings.gateways.acknowledge(id, wire::id("table_ack.realm", &ack.realm)?, ack.generation);
             }
             Some(Message::SessionsBegin(_)) => surroundings.sessions.begin(id),
-            Some(Message::Session(row)) => surroundings.sessions.put(id, row)?,
+            Some(Message::Session(row)) => {
+                let session = SessionId::from_slice(&row.session_id);
+                match (surroundings.sessions.put(id, row)?, session) {
+                    (Put::Taken, Some(session)) => surroundings.gateways.taken(id, session),
+                    (Put::Old, Some(session)) => {
+                        tracing::debug!(gateway_id = %id, %session, "another gateway has the session at a later epoch");
+                    }
+                    (Put::Held | Put::Taken | Put::Old, _) => {}
+                }
+            }
             Some(Message::SessionGone(gone)) => surroundings.sessions.gone(id, &gone)?,
             Some(Message::SessionsEnd(_)) => surroundings.sessions.end(id),
-            Some(Message::CommandResult(result)) => surroundings.gateways.result(result),
+            Some(Message::CommandResult(result)) => surroundings.gateways.result(id, result),
             Some(Message::Load(load)) => surroundings.gateways.load(id, load),
             // A newer gateway may say more than this manager understands.
             None => {}
@@ -126,5 +135,6 @@ fn read_hello(hello: v1::GatewayHello) -> Result<Hello, BadField> {
         player_address: hello.player_address.clone(),
         tables: tables.collect::<Result<_, BadField>>()?,
         directory: hello.directory,
+        started: Timestamp(hello.started_ms),
     })
 }

@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Api, Watch, now, page_size, pending};
 use crate::errors::{Error, Refusal};
+use crate::gateways::UNKNOWN;
 use crate::requests::{self, Pending};
 use crate::sessions::{Change, matches};
 use crate::store::{AuditRow, Commit};
@@ -24,6 +25,9 @@ const PER_COMMAND: usize = 1024;
 
 /// How long a gateway may take to answer for one session: three steps of a hand-over at 5 s each, and some.
 const ANSWER: Duration = Duration::from_secs(20);
+
+/// How long a session that a gateway does not hold (any more) may take to turn up at another one.
+const TAKE_UP: Duration = Duration::from_secs(2);
 
 /// Longest text of a notice, in bytes.
 const LONGEST_TEXT: usize = 2_000;
@@ -242,12 +246,20 @@ impl Api {
         let surroundings = self.manager.surroundings();
         let mut results = surroundings.gateways.command(command);
         if results.sent == 0 {
+            results.cancel();
             let message = "no connected gateway holds the session".to_owned();
             return Ok(v1::SessionCommandResponse { outcome: "unreachable".to_owned(), message });
         }
         let result = tokio::time::timeout(ANSWER.min(self.manager.limits().call), results.next()).await;
         let timed_out = || Error::TimedOut { what: "session command", id: command.command_id.clone() };
-        let result = result.map_err(|_| timed_out())?.ok_or(Error::Stopping)?;
+        let mut result = result.map_err(|_| timed_out())?.ok_or(Error::Stopping)?;
+        if result.outcome == UNKNOWN {
+            // Another gateway may just be taking the session up; it is told the command as soon as it says so.
+            if let Ok(Some(later)) = tokio::time::timeout(TAKE_UP, results.next()).await {
+                result = later;
+            }
+            results.cancel();
+        }
         let answer = v1::SessionCommandResponse { outcome: result.outcome, message: result.message };
         requests::finish(&surroundings.store, request, &answer).await?;
         Ok(answer)

@@ -58,7 +58,7 @@ fn departures_are_counted_by_where_they_went() {
 fn a_full_list_replaces_what_was_known_and_is_unknown_until_it_ends() {
     let sessions = Sessions::default();
     let gw = gateway("gw-1");
-    sessions.connected(&gw);
+    sessions.connected(&gw, false);
     sessions.begin(&gw);
     sessions.put(&gw, row(1, "blue", v1::Cause::Login)).unwrap();
     sessions.put(&gw, row(2, "blue", v1::Cause::Login)).unwrap();
@@ -117,4 +117,61 @@ fn a_bad_row_is_refused_by_field() {
     let bad = v1::SessionRow { session_id: vec![1; 3], ..row(1, "blue", v1::Cause::Login) };
     let error = sessions.put(&gateway("gw-1"), bad).unwrap_err().to_string();
     assert_eq!(error, "field session.session_id: has 3 bytes, not 16");
+}
+
+fn at_epoch(n: u128, epoch: u64, cause: v1::Cause) -> v1::SessionRow {
+    v1::SessionRow { epoch, server_id: "s-1".into(), state: v1::SessionState::Playing.into(), ..row(n, "blue", cause) }
+}
+
+#[test]
+fn of_two_gateways_the_one_with_the_later_epoch_holds_the_session() {
+    let sessions = Sessions::default();
+    let (old, new) = (gateway("gw-1"), gateway("gw-2"));
+    assert_eq!(sessions.put(&old, at_epoch(1, 5, v1::Cause::Login)).unwrap(), Put::Held);
+    assert_eq!(sessions.put(&old, at_epoch(1, 5, v1::Cause::Login)).unwrap(), Put::Held);
+    assert_eq!(sessions.put(&new, at_epoch(1, 6, v1::Cause::Resume)).unwrap(), Put::Taken);
+    // The old one has not heard of it yet, and lists what it believes it has.
+    sessions.begin(&old);
+    assert_eq!(sessions.put(&old, at_epoch(1, 5, v1::Cause::Login)).unwrap(), Put::Old);
+    sessions.end(&old);
+    let id = SessionId(Uuid::from_u128(1));
+    assert_eq!(sessions.get(id).unwrap().gateway_id, "gw-2");
+    sessions.gone(&old, &gone(1, "replaced")).unwrap();
+    sessions.disconnected(&old);
+    sessions.forget(&old);
+    assert_eq!(sessions.get(id).map(|row| (row.epoch, row.gateway_id.clone())), Some((6, "gw-2".to_owned())));
+    assert_eq!(departures(&sessions), []);
+    sessions.gone(&new, &gone(1, "logout")).unwrap();
+    assert_eq!(sessions.get(id), None);
+}
+
+#[test]
+fn sessions_of_a_gateway_that_is_gone_stay_until_somebody_has_them() {
+    let sessions = Sessions::default();
+    let (dead, other) = (gateway("gw-1"), gateway("gw-2"));
+    for n in 1..=3 {
+        sessions.put(&dead, at_epoch(n, 1, v1::Cause::Login)).unwrap();
+    }
+    sessions.disconnected(&dead);
+    assert_eq!((sessions.orphans().len(), sessions.of_gateway(&dead)), (3, (3, 3)));
+    assert!(sessions.held_by_server().is_empty());
+    sessions.put(&other, at_epoch(1, 2, v1::Cause::Resume)).unwrap();
+    assert_eq!(sessions.orphans().len(), 2);
+    assert_eq!(sessions.held_by_server(), BTreeMap::from([("s-1".to_owned(), 1)]));
+
+    // The next process under its id has nobody; that says nothing of those that the one before it had.
+    sessions.connected(&dead, true);
+    sessions.begin(&dead);
+    sessions.end(&dead);
+    assert_eq!(sessions.population(&environment("blue")).sessions, 3);
+    sessions.connected(&dead, false);
+    sessions.begin(&dead);
+    sessions.put(&dead, at_epoch(2, 2, v1::Cause::Resume)).unwrap();
+    sessions.end(&dead);
+    assert_eq!((sessions.orphans().len(), sessions.of_gateway(&dead)), (1, (2, 1)));
+
+    let all: Vec<SessionId> = (1..=3).map(|n| SessionId(Uuid::from_u128(n))).collect();
+    sessions.drop_orphans(&all);
+    assert_eq!(sessions.population(&environment("blue")).sessions, 2, "only what nobody has");
+    assert_eq!(departures(&sessions), [("blue".into(), "lost".into())]);
 }

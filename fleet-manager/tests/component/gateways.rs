@@ -3,8 +3,11 @@
 use tidegate_proto::v1;
 use tidegate_proto::v1::gateway_report::Message;
 use tonic::Code;
+use tonic_types::StatusExt as _;
 
-use crate::harness::{FakeGateway, Fleet, PATIENCE, client, eventually, reason, seed, session};
+use crate::harness::{FakeGateway, Fleet, PATIENCE, client, config, eventually, reason, seed, session};
+
+const CACHE: &str = "redis://cache:6379/0";
 
 async fn sessions(manager: &Fleet) -> v1::ListSessionsResponse {
     client!(manager, session).list_sessions(v1::ListSessionsRequest::default()).await.unwrap().into_inner()
@@ -135,6 +138,10 @@ async fn a_second_gateway_with_its_own_directory_is_refused_with_the_reason() {
     let status = FakeGateway::connect(&manager, "gw-2").await.err().expect("is refused");
     assert_eq!((status.code(), reason(&status).as_str()), (Code::FailedPrecondition, "SECOND_EMBEDDED_GATEWAY"));
     assert!(status.message().contains("gw-1"), "{status:?}");
+    let advice = status.get_details_error_info().unwrap().metadata["what_to_do"].clone();
+    assert!(advice.contains("directory = \"redis://"), "{advice}");
+    let status = FakeGateway::connect_to(&manager, "gw-2", CACHE).await.err().expect("is refused");
+    assert_eq!(reason(&status), "SECOND_EMBEDDED_GATEWAY");
     drop(first);
     FakeGateway::connect(&manager, "gw-1").await.unwrap();
     manager.stop().await;
@@ -161,5 +168,131 @@ async fn a_gateway_that_talks_nonsense_loses_its_stream_and_nobody_elses_state()
     })
     .await;
     manager.stop().await;
-    assert!(again.hear().await.is_none(), "the stream ends with the manager");
+    // The stream ends with the manager.
+    while again.hear().await.is_some() {}
+}
+
+/// Flips to an environment while these gateways listen, and those of them that shall acknowledge do.
+async fn flip(manager: &Fleet, to: &str, gateways: &mut [(FakeGateway, bool)]) -> v1::FlipResponse {
+    let request = v1::FlipRequest { request_id: to.into(), realm: "eu-1".into(), to: to.into(), ..Default::default() };
+    let mut client = client!(manager, routing);
+    let call = tokio::spawn(async move { client.flip(request).await.unwrap().into_inner() });
+    for (gateway, acknowledges) in gateways {
+        loop {
+            let table = gateway.table(1).await;
+            if *acknowledges {
+                gateway.acknowledge(&table).await;
+            }
+            if table.accepting == to {
+                break;
+            }
+        }
+    }
+    call.await.unwrap()
+}
+
+#[tokio::test]
+async fn three_gateways_must_all_acknowledge_a_flip_and_one_that_died_is_named_and_then_let_go() {
+    let dir = tempfile::tempdir().unwrap();
+    seed(dir.path(), "eu-1", &["blue", "green", "white"]).await;
+    let manager = Fleet::start_with(fleet_manager::Config { gateway_live_ms: 1_000, ..config(dir.path()) }).await;
+    let mut gateways = Vec::new();
+    for id in ["gw-1", "gw-2", "gw-3"] {
+        let gateway = FakeGateway::connect_to(&manager, id, CACHE).await.unwrap();
+        gateway.list(&[]).await;
+        gateways.push((gateway, true));
+    }
+    for (gateway, _) in &mut gateways {
+        gateway.gateways(&["gw-1:7443", "gw-2:7443", "gw-3:7443"]).await;
+    }
+    assert!(flip(&manager, "blue", &mut gateways).await.confirmed);
+    gateways[1].1 = false;
+    let answer = flip(&manager, "green", &mut gateways).await;
+    assert_eq!((answer.confirmed, answer.unconfirmed_gateways), (false, vec!["gw-2".to_owned()]));
+
+    // It dies without a word. As soon as it cannot be live any more nothing waits for it but the drain, which names it: its
+    // players may be anywhere.
+    drop(gateways.remove(1));
+    let of_2 = eventually("the dead gateway to be let go", async || {
+        let listed = client!(manager, routing).list_gateways(v1::ListGatewaysRequest {}).await.unwrap().into_inner();
+        listed.gateways.into_iter().find(|gateway| gateway.id == "gw-2" && !gateway.live)
+    })
+    .await;
+    assert_eq!((of_2.connected, of_2.directory.as_str(), of_2.instance.len()), (false, CACHE, 16));
+    let answer = flip(&manager, "white", &mut gateways).await;
+    assert!(answer.confirmed && answer.unconfirmed_gateways.is_empty(), "{answer:?}");
+    let get = v1::GetDrainRequest { environment_id: "green".into() };
+    let drain = client!(manager, drain).get_drain(get).await.unwrap().into_inner();
+    assert!(drain.waiting_for.iter().any(|why| why.contains("gw-2")), "{drain:?}");
+    manager.stop().await;
+}
+
+#[tokio::test]
+async fn gateways_with_different_directories_are_refused_without_showing_a_password() {
+    let dir = tempfile::tempdir().unwrap();
+    let manager = Fleet::start(dir.path()).await;
+    let _first = FakeGateway::connect_to(&manager, "gw-1", "redis://me:secret@cache").await.unwrap();
+    let _second = FakeGateway::connect_to(&manager, "gw-2", CACHE).await.unwrap();
+    let status = FakeGateway::connect_to(&manager, "gw-3", "redis://elsewhere").await.err().expect("is refused");
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::FailedPrecondition, "OTHER_DIRECTORY"));
+    assert!(!format!("{status:?}").contains("secret"), "{status:?}");
+    let listed = client!(manager, routing).list_gateways(v1::ListGatewaysRequest {}).await.unwrap().into_inner();
+    assert!(listed.gateways.iter().all(|gateway| !gateway.directory.contains("secret")), "{listed:?}");
+    manager.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_that_is_taken_over_keeps_its_row_and_its_commands() {
+    let dir = tempfile::tempdir().unwrap();
+    seed(dir.path(), "eu-1", &["blue"]).await;
+    let manager = Fleet::start(dir.path()).await;
+    let mut old = FakeGateway::connect_to(&manager, "gw-1", CACHE).await.unwrap();
+    let mut new = FakeGateway::connect_to(&manager, "gw-2", CACHE).await.unwrap();
+    old.list(&[session(1, "blue")]).await;
+    new.list(&[]).await;
+    until_sessions(&manager, 1).await;
+    let kick = v1::KickSessionRequest { request_id: "k".into(), id: "player:player-1".into(), reason: "bye".into() };
+    let mut client = client!(manager, session);
+    let call = tokio::spawn(async move { client.kick_session(kick).await.unwrap().into_inner() });
+    let command = old.command().await;
+    // The new one takes the session over before the old one has done anything, and is told the same command.
+    new.say(Message::Session(v1::SessionRow { epoch: 2, ..session(1, "blue") })).await;
+    assert_eq!(new.command().await, command);
+    let result = |outcome: &str| {
+        Message::CommandResult(v1::CommandResult {
+            command_id: command.command_id.clone(),
+            session_id: vec![1; 16],
+            outcome: outcome.into(),
+            message: String::new(),
+        })
+    };
+    old.say(result("unknown_session")).await;
+    let gone = v1::SessionGone { session_id: vec![1; 16], reason: "replaced".into(), ..Default::default() };
+    old.say(Message::SessionGone(gone)).await;
+    new.say(result("done")).await;
+    assert_eq!(call.await.unwrap().outcome, "done");
+    let row = client!(manager, session).get_session(v1::GetSessionRequest { id: "player:player-1".into() }).await;
+    let row = row.unwrap().into_inner();
+    assert_eq!((row.gateway_id.as_str(), row.epoch), ("gw-2", 2));
+    manager.stop().await;
+}
+
+#[tokio::test]
+async fn a_degraded_directory_and_a_gateway_that_stops_are_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let manager = Fleet::start(dir.path()).await;
+    let first = FakeGateway::connect_to(&manager, "gw-1", CACHE).await.unwrap();
+    let mut second = FakeGateway::connect_to(&manager, "gw-2", CACHE).await.unwrap();
+    let degraded = v1::DirectoryState::Degraded;
+    let load = v1::GatewayLoad { directory: degraded.into(), stopping: true, sessions: 3, ..Default::default() };
+    first.say(Message::Load(load)).await;
+    second.gateways(&["gw-2:7443"]).await;
+    let listed = client!(manager, routing).list_gateways(v1::ListGatewaysRequest {}).await.unwrap().into_inner();
+    let one = &listed.gateways[0];
+    assert_eq!((one.directory_state(), one.stopping, one.live), (degraded, true, true));
+    let page = crate::surface::metrics(manager.metrics).await;
+    for line in ["tidegate_gateways_directory_degraded 1", "tidegate_gateways_stopping 1"] {
+        assert!(page.lines().any(|found| found == line), "{line} is missing: {page}");
+    }
+    manager.stop().await;
 }

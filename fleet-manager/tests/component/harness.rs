@@ -42,7 +42,11 @@ pub(crate) fn config(data_dir: &Path) -> Config {
 
 impl Fleet {
     pub(crate) async fn start(data_dir: &Path) -> Self {
-        let service = Service::new(config(data_dir)).await.expect("starts");
+        Self::start_with(config(data_dir)).await
+    }
+
+    pub(crate) async fn start_with(config: Config) -> Self {
+        let service = Service::new(config).await.expect("starts");
         let (address, metrics) = (service.address(), service.metrics_address());
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
@@ -170,13 +174,18 @@ pub(crate) struct FakeGateway {
 
 impl FakeGateway {
     pub(crate) async fn connect(fleet: &Fleet, id: &str) -> Result<Self, Status> {
+        Self::connect_to(fleet, id, "embedded").await
+    }
+
+    /// One of several: its sessions are in this directory, and players reach it at `<id>:7443`.
+    pub(crate) async fn connect_to(fleet: &Fleet, id: &str, directory: &str) -> Result<Self, Status> {
         let (reports, stream) = mpsc::channel(64);
         let hello = v1::GatewayHello {
             gateway_id: id.into(),
             instance: vec![7; 16],
             version: "0.1.0".into(),
-            player_address: "127.0.0.1:7443".into(),
-            directory: "embedded".into(),
+            player_address: format!("{id}:7443"),
+            directory: directory.into(),
             ..v1::GatewayHello::default()
         };
         reports.send(report(v1::gateway_report::Message::Hello(hello))).await.unwrap();
@@ -207,6 +216,16 @@ impl FakeGateway {
         loop {
             if let v1::gateway_directive::Message::Command(command) = self.hear().await.expect("the stream is open") {
                 return command;
+            }
+        }
+    }
+
+    /// The next list of gateways that is as `wanted`.
+    pub(crate) async fn gateways(&mut self, wanted: &[&str]) {
+        loop {
+            match self.hear().await.expect("the stream is open") {
+                v1::gateway_directive::Message::Gateways(list) if list.player_addresses == wanted => return,
+                _ => {}
             }
         }
     }

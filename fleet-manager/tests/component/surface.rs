@@ -78,12 +78,17 @@ async fn a_browser_can_call_it_over_http_1() {
     manager.stop().await;
 }
 
+/// The answer of `/metrics`, head and all.
+pub(crate) async fn metrics(address: std::net::SocketAddr) -> String {
+    exchange(address, b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await
+}
+
 #[tokio::test]
 async fn metrics_are_served() {
     let dir = tempfile::tempdir().unwrap();
     let manager = Fleet::start(dir.path()).await;
     manager.realm("eu-1").await;
-    let answer = exchange(manager.metrics, b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    let answer = metrics(manager.metrics).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(answer.contains("tidegate_realms 1"), "{answer}");
     assert!(answer.contains("tidegate_route_generation{realm=\"eu-1\"} 0"), "{answer}");

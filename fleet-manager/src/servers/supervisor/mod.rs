@@ -308,7 +308,7 @@ impl Supervisor {
         self.last_tick = now;
         if passed > LATE {
             let late_ms = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
-            tracing::warn!(late_ms, "this manager was not run for a while; no world server's silence counts up to now");
+            tracing::info!(late_ms, "this manager was not run for a while; no world server's silence counts up to now");
             self.servers.values_mut().filter_map(|server| server.process.as_mut()).for_each(|live| live.quiet.over());
         } else {
             self.silence(now, passed);
