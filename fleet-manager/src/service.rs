@@ -26,7 +26,7 @@ use crate::servers::{Options, Servers, Supervisor};
 use crate::services::Api;
 use crate::sessions::Sessions;
 use crate::snapshots::Snapshots;
-use crate::store::{Store, rows};
+use crate::store::{Store, StoreError, rows};
 use crate::{metrics, world_control};
 
 /// The file in the manager's folder that holds the address it really listens on.
@@ -51,6 +51,14 @@ pub enum ServiceError {
         /// The key in the configuration.
         key: &'static str,
         /// What is wrong with its value.
+        problem: String,
+    },
+    /// The database is damaged. It is left as it is.
+    #[error("data_dir: {}: {problem}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found, and what to do about it.
         problem: String,
     },
     /// Something in the data folder cannot be used.
@@ -89,6 +97,7 @@ impl Service {
     /// # Errors
     /// Port taken, folder not writable or in use by another manager, store damaged or of another version, bad keys.
     pub async fn new(config: Config) -> Result<Self, ServiceError> {
+        tidegate_events::start("manager");
         let data_dir = open_folder(&config.data_dir)?;
         let lock = lock(&data_dir)?;
         // Whoever waits for the address must not read that of an earlier run.
@@ -99,9 +108,19 @@ impl Service {
         let metrics_address = local("metrics_listen", &metrics)?;
 
         let database = data_dir.join("manager.db");
-        let store = Store::open(&database).map_err(|e| data(&database, &e))?;
+        let broken = tidegate_types::sabotage::words();
+        if !broken.is_empty() {
+            tracing::warn!(rules = broken.join(","), "rules are broken on purpose: this is for tests alone");
+        }
+        let store = Store::open_with(&database, config.store_check).map_err(|e| match e {
+            StoreError::Damaged { .. } => ServiceError::Damaged { path: database.clone(), problem: chain(&e) },
+            e => data(&database, &e),
+        })?;
         let raw = store.load().map_err(|e| data(&database, &e))?;
-        let loaded = rows::load(&raw).map_err(|e| data(&database, &e))?;
+        let mut loaded = rows::load(&raw).map_err(|e| data(&database, &e))?;
+        if tidegate_types::sabotage::on("forget_drain") {
+            loaded.realms.values_mut().for_each(|realm| realm.drains.retain(|_, drain| !drain.state.is_live()));
+        }
 
         tickets(&data_dir.join("tickets"))?;
         let pki_dir = data_dir.join("pki");
@@ -165,6 +184,7 @@ impl Service {
         let stop = shutdown.child_token();
         let ended = stop.clone().drop_guard();
         let tasks = TaskTracker::new();
+        tidegate_events::event!("manager_started", pid = std::process::id());
         let manager = Manager::new(Arc::clone(&self.surroundings), self.limits, stop.clone());
 
         tasks.spawn(self.supervisor.run(stop.clone()));
