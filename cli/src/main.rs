@@ -11,6 +11,7 @@ mod output;
 mod process;
 mod simulate;
 mod telemetry;
+mod ticket;
 mod words;
 
 use std::process::ExitCode;
@@ -82,9 +83,9 @@ enum Command {
     /// Who changed what, and why.
     #[command(subcommand)]
     Audit(operator::audit::Command),
-    /// Login tickets for trying things out.
+    /// Login tickets for trying things out, and the keys that sign them.
     #[command(subcommand)]
-    Ticket(keys::TicketCommand),
+    Ticket(ticket::Command),
     /// Certificates for gateways on other machines.
     #[command(subcommand)]
     Pki(keys::PkiCommand),
@@ -171,7 +172,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Session(command) => operator::session::run(&Context::connect(&options).await?, command).await,
         Command::Snapshot(command) => operator::snapshot::run(&Context::connect(&options).await?, command).await,
         Command::Audit(command) => operator::audit::run(&Context::connect(&options).await?, command).await,
-        Command::Ticket(command) => keys::ticket(command),
+        Command::Ticket(command) => ticket::run(command, &options),
         Command::Pki(command) => keys::pki(command),
         Command::Config(command) => config::run(command, &options),
         Command::Doctor => doctor::run(&options).await,

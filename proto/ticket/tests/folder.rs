@@ -261,3 +261,39 @@ fn a_watcher_notices_by_itself() {
     assert!(lets_in(&ring, &second));
     drop(watcher);
 }
+
+/// From the moment a revocation is on disk until a watched ring refuses.
+/// `cargo test -p tidegate-ticket --test folder -- --ignored --nocapture` prints it.
+#[test]
+#[ignore = "measures, and takes half a minute"]
+fn how_long_a_revocation_takes() {
+    const ROUNDS: u128 = 200;
+    let folder = tempfile::tempdir().unwrap();
+    let key = add(folder.path(), "first");
+    let ring = KeyRing::open(folder.path(), Rules::default()).unwrap();
+    let resume = ResumeKeys::open_or_create(&folder.path().join("resume.key")).unwrap();
+    let _watcher = Watcher::start(ring.clone(), resume).unwrap();
+    let mut took: Vec<Duration> = (1_000..1_000 + ROUNDS)
+        .map(|id| {
+            let mut claims = claims();
+            claims.id = uuid::Uuid::from_u128(id);
+            let ticket = key.mint(&claims);
+            assert!(ring.check(&ticket, &realm(), NOW).is_ok());
+            let entry = Revocation { subject: Subject::Ticket(claims.id), not_after: None, note: String::new() };
+            revoke(folder.path(), &entry).unwrap();
+            let since = std::time::Instant::now();
+            while ring.check(&ticket, &realm(), NOW).is_ok() {
+                std::thread::sleep(Duration::from_micros(500));
+            }
+            since.elapsed()
+        })
+        .collect();
+    took.sort();
+    let percentile = |percent: usize| took[(took.len() * percent).div_ceil(100) - 1];
+    println!(
+        "revocation to refusal, {ROUNDS} rounds: p50 {:?}, p99 {:?}, longest {:?}",
+        percentile(50),
+        percentile(99),
+        percentile(100)
+    );
+}
