@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tidegate_config::{Problem, Settings, settings};
+use tidegate_directory::DirectoryUrl;
 use tidegate_ticket::Rules;
 use tidegate_types::GatewayId;
 
@@ -45,6 +46,24 @@ settings! {
         pub resume_key: Option<PathBuf> = None,
         /// Where `/metrics` is served over HTTP. Default `127.0.0.1:7444`. Port 0 takes a free one.
         pub metrics_listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7444)),
+        /// Where it is known who lives where: `embedded` (default; in memory, for one gateway), or the Redis that several
+        /// gateways share: `redis://…`, `rediss://…` with TLS, `redis-sentinel://a,b/service`, `redis-cluster://a,b`.
+        pub directory: String = "embedded".into(),
+        /// The certificate authority (PEM) of a Redis that speaks TLS. Default: the system's authorities.
+        pub directory_ca: Option<PathBuf> = None,
+        /// What a login does while the shared directory is out of reach and nobody knows where its character lives: `wait`
+        /// (default: in line, until it answers) or `claim` (every world server is asked, and the realm database's claim
+        /// decides: slower, and all world servers must be up).
+        pub unknown_home: UnknownHome = UnknownHome::Wait,
+        /// What a second login of a connected character does: `newest-wins` (default: a player whose client hangs can
+        /// come back) or `refuse`.
+        pub second_login: SecondLogin = SecondLogin::NewestWins,
+        /// How long a world server keeps a player whom no gateway holds any more, in milliseconds, with a shared directory.
+        /// Default 120,000: above every realm's grace time, for that is how long a player may take to come back.
+        pub orphan_ms: u32 = 120_000,
+        /// How long a planned stop waits for players to go to the other gateways, in milliseconds. Default 30,000: clients
+        /// take a second or two; the rest is for those on bad networks.
+        pub stop_within_ms: u64 = 30_000,
         /// How long an answered heartbeat lets a world server simulate this gateway's players, in milliseconds. Default
         /// 3,000: four heartbeats, so that three may be late; it is also how long players stand still when both a world
         /// server and the manager are gone.
@@ -172,6 +191,26 @@ fn loopback() -> Vec<IpNet> {
     vec![IpNet::new_assert([127, 0, 0, 0].into(), 8), IpNet::from(IpAddr::from(Ipv6Addr::LOCALHOST))]
 }
 
+/// What a login does while nobody knows where its character lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnknownHome {
+    /// It waits until the directory answers.
+    Wait,
+    /// World servers are asked, and the realm database's claim decides.
+    Claim,
+}
+
+/// What a second login of a connected character does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SecondLogin {
+    /// It takes the session over.
+    NewestWins,
+    /// It is refused.
+    Refuse,
+}
+
 impl Settings for Config {
     const PREFIX: &'static str = "TIDEGATE_GATEWAY_";
 
@@ -181,6 +220,9 @@ impl Settings for Config {
             // Below two heartbeats a single late packet would stop the world.
             ("lease_ms", u64::from(self.lease_ms), 1_500, 60_000),
             ("step_timeout_ms", self.step_timeout_ms, 100, 60_000),
+            // Below two leases it could end while its gateway still has the player.
+            ("orphan_ms", u64::from(self.orphan_ms), 2 * u64::from(self.lease_ms), 24 * 3_600_000),
+            ("stop_within_ms", self.stop_within_ms, 0, 3_600_000),
             // Used tickets are remembered for so long.
             ("ticket_max_life_ms", self.ticket_max_life_ms, 1_000, 3_600_000),
             ("ticket_clock_skew_ms", self.ticket_clock_skew_ms, 0, 60_000),
@@ -230,6 +272,9 @@ impl Settings for Config {
             if path.as_os_str().is_empty() {
                 return Err(Problem::new(key, "is empty"));
             }
+        }
+        if let Err(e) = DirectoryUrl::parse(&self.directory) {
+            return Err(Problem::new("directory", e.to_string()));
         }
         if let Err(e) = tonic::transport::Endpoint::from_shared(self.manager.clone()) {
             return Err(Problem::new("manager", format!("\"{}\" is not a URL: {e}", self.manager)));
@@ -322,6 +367,9 @@ mod tests {
             ("lease_ms = 5", "lease_ms"),
             ("manager = \"not a url\"", "manager"),
             ("data_dir = \"\"", "data_dir"),
+            ("directory = \"http://x\"", "directory"),
+            ("second_login = \"both\"", "second_login"),
+            ("orphan_ms = 100", "orphan_ms"),
             ("ticket_keys = \"\"", "ticket_keys"),
             ("ticket_max_life_ms = 10", "ticket_max_life_ms"),
             ("ticket_clock_skew_ms = 60001", "ticket_clock_skew_ms"),

@@ -24,5 +24,5 @@ mod shard;
 mod tables;
 mod used_tickets;
 
-pub use config::{Config, Limits};
+pub use config::{Config, Limits, SecondLogin, UnknownHome};
 pub use service::{RunError, Service, StartError};

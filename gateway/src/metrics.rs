@@ -59,6 +59,20 @@ const COUNTERS: &[(&str, &str)] = &[
     ("tidegate_gateway_tables_refused_total", "routing tables refused for being older"),
     ("tidegate_gateway_stale_residents_total", "players on a world server that live elsewhere, told to be forgotten"),
     ("tidegate_gateway_strays_total", "messages about a hand-over or handle that is no more"),
+    ("tidegate_gateway_searches_total", "characters looked for on every world server"),
+    (
+        "tidegate_gateway_link_gaps_total",
+        "sessions whose frames fell out of a world server's window behind a broken link",
+    ),
+    ("tidegate_gateway_directory_requests_total", "requests to the shared directory, by what became of them"),
+    (
+        "tidegate_gateway_directory_events_total",
+        "connections, wipes, fail-overs and unreadable entries of the shared directory",
+    ),
+    (
+        "tidegate_gateway_directory_round_trip_us_total",
+        "the sum of the shared directory's round trips, in microseconds",
+    ),
     ("tidegate_gateway_misroutes_total", "new sessions in play on an environment that did not accept: must stay 0"),
     (
         "tidegate_gateway_moved_without_cause_total",
@@ -67,6 +81,8 @@ const COUNTERS: &[(&str, &str)] = &[
 ];
 
 const GAUGES: &[(&str, &str)] = &[
+    ("tidegate_gateway_directory_degraded", "1 while the shared directory is out of reach"),
+    ("tidegate_gateway_directory_in_flight", "requests to the shared directory that wait for their answers"),
     ("tidegate_gateway_connections", "QUIC connections, in any phase"),
     ("tidegate_gateway_buffered_bytes", "bytes in all connections' buffers, which limits.memory_bytes bounds"),
     ("tidegate_gateway_tracked_prefixes", "address prefixes whose handshakes are counted"),
@@ -169,6 +185,34 @@ fn record_edge(figures: &Figures) {
     gauge!("tidegate_gateway_buffered_bytes").set(edge.buffered as f64);
     gauge!("tidegate_gateway_tracked_prefixes").set(edge.tracked_prefixes as f64);
     gauge!("tidegate_gateway_links").set(figures.links.len() as f64);
+    record_directory(figures.directory.as_ref());
+}
+
+/// All zeros, and not degraded, where the directory is embedded.
+fn record_directory(figures: Option<&tidegate_directory::Figures>) {
+    let none = tidegate_directory::Figures { state: tidegate_directory::State::Up, ..Default::default() };
+    let figures = figures.unwrap_or(&none);
+    let degraded = figures.state != tidegate_directory::State::Up;
+    gauge!("tidegate_gateway_directory_degraded").set(u32::from(degraded));
+    gauge!("tidegate_gateway_directory_in_flight").set(figures.in_flight as f64);
+    for (outcome, value) in [
+        ("answered", figures.answered),
+        ("timed_out", figures.timed_out),
+        ("error", figures.errors),
+        ("overflow", figures.overflowed),
+        ("unavailable", figures.unavailable),
+    ] {
+        counter!("tidegate_gateway_directory_requests_total", "event" => outcome).absolute(value);
+    }
+    for (event, value) in [
+        ("connect", figures.connects),
+        ("wipe", figures.wipes),
+        ("failover", figures.failovers),
+        ("corrupt_entry", figures.corrupt),
+    ] {
+        counter!("tidegate_gateway_directory_events_total", "event" => event).absolute(value);
+    }
+    counter!("tidegate_gateway_directory_round_trip_us_total").absolute(figures.round_trips_sum_us);
 }
 
 fn record_realm(realm: &str, c: &Counters) {
@@ -191,6 +235,8 @@ fn record_realm(realm: &str, c: &Counters) {
             ("kicked", c.kicked),
             ("refused", c.refused),
             ("adopted", c.adopted),
+            ("taken_over", c.taken_over),
+            ("replaced", c.replaced),
             ("party_follow", c.party_follows),
         ],
     );
@@ -202,6 +248,7 @@ fn record_realm(realm: &str, c: &Counters) {
             ("home_lost", c.holds_home_lost),
             ("warming", c.holds_warming),
             ("admission", c.holds_admission),
+            ("directory", c.holds_directory),
         ],
     );
     labelled(
@@ -245,6 +292,8 @@ fn record_realm(realm: &str, c: &Counters) {
         ("tidegate_gateway_tables_refused_total", c.tables_refused),
         ("tidegate_gateway_stale_residents_total", c.stale_residents),
         ("tidegate_gateway_strays_total", c.strays),
+        ("tidegate_gateway_searches_total", c.searches),
+        ("tidegate_gateway_link_gaps_total", c.link_gaps),
         ("tidegate_gateway_misroutes_total", c.misroutes),
         ("tidegate_gateway_moved_without_cause_total", c.moved_without_cause),
     ] {

@@ -42,6 +42,10 @@ pub(crate) struct Figures {
     pub(crate) realms: Vec<(RealmId, Counters)>,
     /// Ids of the servers whose links are open.
     pub(crate) links: Vec<String>,
+    /// Of the shared directory, if there is one.
+    pub(crate) directory: Option<tidegate_directory::Figures>,
+    /// A planned stop is under way.
+    pub(crate) stopping: bool,
     pub(crate) tickets_refused: TicketsRefused,
     pub(crate) reports_dropped: u64,
     pub(crate) passes: u64,

@@ -8,6 +8,8 @@ use std::time::Duration;
 use gateway_core::CoreConfig;
 use gateway_core::table::RealmTable;
 use socket2::{Domain, Protocol, Socket, Type};
+use tidegate_directory::check;
+use tidegate_directory::{DirectoryConfig, DirectoryUrl, SharedUrl};
 use tidegate_link::connect::Dialer;
 use tidegate_link::pki::Identity;
 use tidegate_proto::v1;
@@ -23,9 +25,10 @@ use crate::edge::{self, Edge, GatewayCids};
 use crate::links::Links;
 use crate::players::Players;
 use crate::reports;
+use crate::shard::Shared;
 use crate::shard::{Parts, Shard};
 use crate::tables::Tables;
-use crate::{Config, convert, metrics};
+use crate::{Config, SecondLogin, UnknownHome, convert, metrics};
 
 /// The manager's words that wait for the shard: a table, a few commands. More wait in the stream.
 const DIRECTIVES: usize = 64;
@@ -100,6 +103,7 @@ impl Service {
         let metrics_addr =
             metrics_listener.local_addr().map_err(|e| bind("metrics_listen", config.metrics_listen, &e))?;
 
+        let directory = DirectoryUrl::parse(&config.directory).map_err(|e| plain("directory", &e))?;
         let runtime = ShardRuntime::new().map_err(|e| plain("listen", &format!("no runtime: {e}")))?;
         let inside = runtime.get().enter();
         let server = edge::server_config(tls, &config.limits)
@@ -107,6 +111,10 @@ impl Service {
         let edge =
             Edge::new(socket, cids, server, config.limits.clone()).map_err(|e| bind("listen", config.listen, &e))?;
         let player_addr = edge.local_addr().map_err(|e| bind("listen", config.listen, &e))?;
+        let shared = match directory.shared() {
+            Some(url) => Some(open_directory(&runtime, url, &config)?),
+            None => None,
+        };
         let dialer = Dialer::new(&identity).map_err(|e| start("pki_dir", &config.pki_dir, &chain(&e)))?;
         let loaded = load_tables(&tables).map_err(|e| start("data_dir", &data.join("tables"), &e))?;
         for (name, address) in [("gateway.addr", player_addr), ("metrics.addr", metrics_addr)] {
@@ -123,9 +131,11 @@ impl Service {
                 gateway_id: config.id.to_string(),
                 gateway_instance: instance.to_vec(),
                 lease_ms: config.lease_ms,
+                orphan_ms: if shared.is_some() { config.orphan_ms } else { 0 },
                 ..Default::default()
             },
         );
+        let player_address = config.advertise.clone().unwrap_or_else(|| reachable(player_addr).to_string());
         let shard = Shard::new(Parts {
             edge,
             players: Players::new(login_keys, resume_keys, config.limits.used_tickets as usize),
@@ -134,19 +144,31 @@ impl Service {
             directives: directive_queue,
             reporter,
             core_config: CoreConfig {
+                gateway: config.id.clone(),
+                shared: shared.is_some().then_some(match config.unknown_home {
+                    UnknownHome::Wait => gateway_core::UnknownHome::Wait,
+                    UnknownHome::Claim => gateway_core::UnknownHome::Claim,
+                }),
+                second_login: match config.second_login {
+                    SecondLogin::NewestWins => gateway_core::SecondLogin::NewestWins,
+                    SecondLogin::Refuse => gateway_core::SecondLogin::Refuse,
+                },
                 lease: config.lease(),
                 step_timeout: Duration::from_millis(config.step_timeout_ms),
                 ..CoreConfig::default()
             },
             max_realms: config.limits.realms as usize,
+            shared,
+            player_address: player_address.clone(),
+            stop_within: Duration::from_millis(config.stop_within_ms),
         });
         let hello = v1::GatewayHello {
             gateway_id: config.id.to_string(),
             instance: instance.to_vec(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            player_address: config.advertise.clone().unwrap_or_else(|| reachable(player_addr).to_string()),
+            player_address,
             tables: Vec::new(),
-            directory: "embedded".to_owned(),
+            directory: directory.to_string(),
             started_ms: SystemClock.now().wall.0,
         };
         let (begin, begun) = oneshot::channel();
@@ -199,17 +221,19 @@ impl Service {
         let (_lock, _key_watcher) = (lock, key_watcher);
         tracing::info!(gateway = %config.id, %player_addr, %metrics_addr, manager = config.manager,
             tables = control.loaded.len(), "gateway serves");
-        // Whichever part ends first takes the others with it.
-        let stop = shutdown.child_token();
+        // Whichever part ends first takes the others with it. The shard is told of the shutdown itself: while it sends its
+        // players elsewhere the manager must be heard.
+        let stop = CancellationToken::new();
+        let begin_to_stop = shutdown.child_token();
         // Also a caller who drops this future: the thread must not serve on unseen.
         let _stop_with_this = stop.clone().drop_guard();
         let figures = control.reports.figures.clone();
         let (ended, shard_ended) = oneshot::channel();
-        let token = stop.clone();
+        let (token, now) = (begin_to_stop.clone(), stop.clone());
         let thread = std::thread::Builder::new()
             .name("gateway-shard".into())
             .spawn(move || {
-                let outcome = runtime.get().block_on(shard.run(begun, token));
+                let outcome = runtime.get().block_on(shard.run(begun, token, now));
                 // Links' tasks end with their runtime; their peers have been told.
                 drop(runtime);
                 // Nobody waits for it any more only if the caller dropped the run.
@@ -321,6 +345,30 @@ fn cids(config: &Config) -> Result<GatewayCids, StartError> {
         .map_err(|e| plain("data_dir", &chain(&e)))?;
     let key = blake3::derive_key("tidegate gateway connection ids 1", &secret);
     Ok(GatewayCids { generation: generation as u8, instance: config.connection_id_instance, key })
+}
+
+/// Looks at the shared directory, and connects to it. One that is out of reach is no reason not to start.
+fn open_directory(runtime: &ShardRuntime, url: &SharedUrl, config: &Config) -> Result<Shared, StartError> {
+    let settings = DirectoryConfig { ca_file: config.directory_ca.clone(), ..DirectoryConfig::default() };
+    let findings = look_at(url, &settings);
+    if let Some(why) = check::refusal(url, &findings) {
+        return Err(plain("directory", &why));
+    }
+    for finding in findings.iter().filter(|finding| finding.level == check::Level::Warn) {
+        tracing::warn!(directory = %url, what = finding.what, "{finding}");
+    }
+    let _inside = runtime.get().enter();
+    let (handle, events) = tidegate_directory::start(url, settings).map_err(|e| plain("directory_ca", &chain(&e)))?;
+    Ok(Shared { handle, events })
+}
+
+/// On a thread of its own: the caller may be inside a runtime, where nothing can be waited for.
+fn look_at(url: &SharedUrl, settings: &DirectoryConfig) -> Vec<check::Finding> {
+    let look = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map(|runtime| runtime.block_on(check::inspect(url, settings))).unwrap_or_default()
+    };
+    std::thread::scope(|scope| scope.spawn(look).join().unwrap_or_default())
 }
 
 /// An address that a client on this machine can use: a wildcard becomes loopback.

@@ -29,7 +29,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::convert;
 use crate::reports::{Figures, Report, Reports};
-use crate::shard::Directive;
+use crate::shard::{Directive, wire_state};
 use crate::tables::Tables;
 use mirror::Mirror;
 
@@ -48,6 +48,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(2);
 const STREAM_QUEUE: usize = 1024;
 /// Largest directive, in bytes: a routing table of thousands of servers.
 const MAX_DIRECTIVE: usize = 16 * 1024 * 1024;
+/// Most gateways that players are told of: more would only make every welcome longer.
+const MAX_GATEWAYS: usize = 64;
 
 /// What the control side needs.
 pub(crate) struct Control {
@@ -240,7 +242,12 @@ async fn send_all(mirror: &Mirror, outgoing: &mpsc::Sender<v1::GatewayReport>) -
 }
 
 fn load(figures: &Figures) -> v1::GatewayLoad {
-    let mut load = v1::GatewayLoad { links: figures.links.clone(), ..Default::default() };
+    let mut load = v1::GatewayLoad {
+        links: figures.links.clone(),
+        directory: wire_state(figures.directory.as_ref().map(|figures| &figures.state)).into(),
+        stopping: figures.stopping,
+        ..Default::default()
+    };
     for (_, counters) in &figures.realms {
         load.sessions += counters.sessions;
         load.detached += counters.detached_now;
@@ -309,6 +316,11 @@ async fn checked(directive: gateway_directive::Message, tables: &Tables) -> anyh
                 anyhow::bail!("field instance: is not 16 bytes long");
             };
             Directive::ServerDead { server, instance }
+        }
+        Message::Gateways(list) => {
+            let mut addresses = list.player_addresses;
+            addresses.truncate(MAX_GATEWAYS);
+            Directive::Gateways(addresses)
         }
         Message::Resend(_) => return Ok(None),
     }))

@@ -5,14 +5,15 @@ use gateway_core::{PlayerMessage, Whereabouts};
 use tidegate_proto::frame::{self, MAX_GAME_BODY, player};
 use tidegate_proto::v1;
 
-/// Appends the frame of a message; `seal` makes the resume ticket for where the player now is.
+/// Appends the frame of a message; `gateways` are where players find all of them, `seal` makes the resume ticket for where the player now is.
 pub(crate) fn put_player_message(
     out: &mut BytesMut,
     message: PlayerMessage,
+    gateways: &[String],
     seal: impl FnOnce(&Whereabouts) -> String,
 ) {
     match message {
-        PlayerMessage::Welcome { at, received_frames, gap, grace_ms } => {
+        PlayerMessage::Welcome { at, received_frames, gap, grace_ms, next_frame } => {
             let welcome = v1::Welcome {
                 resume_ticket: seal(&at),
                 session_id: at.session.to_vec(),
@@ -27,6 +28,8 @@ pub(crate) fn put_player_message(
                 gap,
                 grace_ms,
                 max_frame_bytes: MAX_GAME_BODY as u32,
+                gateways: gateways.to_vec(),
+                next_frame,
             };
             frame::put_message(out, player::WELCOME, &welcome);
         }

@@ -1,7 +1,7 @@
 //! What is said on a link.
 
 use bytes::Bytes;
-use gateway_core::{FromWorld, Identity, Refusal, Resident, StateBlob, ToWorld, Who};
+use gateway_core::{Channel, FromWorld, Identity, Refusal, Resident, StateBlob, ToWorld, Who};
 use tidegate_proto::convert::{self, BadField};
 use tidegate_proto::v1::{self, gateway_to_world, world_to_gateway};
 use tidegate_types::Epoch;
@@ -20,6 +20,8 @@ pub(crate) enum FromLink {
     Heartbeat { sequence: u64 },
     /// For the core, while the roster is told.
     Resident(Resident),
+    /// Frames of players that have arrived.
+    Received(v1::FramesReceived),
     /// For the core.
     RosterEnd,
     /// For the core.
@@ -38,14 +40,20 @@ pub(crate) fn from_link(message: v1::WorldToGateway) -> Result<FromLink, BadFiel
         Message::Heartbeat(m) => return Ok(FromLink::Heartbeat { sequence: m.sequence }),
         Message::Resident(m) => return resident(m).map(FromLink::Resident),
         Message::RosterEnd(_) => return Ok(FromLink::RosterEnd),
-        Message::Attached(m) => {
-            FromWorld::Attached { handle: m.handle, epoch: Epoch(m.epoch), place: required_place(m.place)? }
-        }
+        Message::Attached(m) => FromWorld::Attached {
+            handle: m.handle,
+            epoch: Epoch(m.epoch),
+            place: required_place(m.place)?,
+            channel: channel(m.channel.unwrap_or_default())?,
+            pin: m.pin.as_ref().map(pin).transpose()?,
+            party: convert::optional_id("party", &m.party)?,
+        },
         Message::AttachRefused(m) => FromWorld::AttachRefused {
             handle: m.handle,
             reason: refusal(m.reason),
             message: m.message,
             highest_epoch: Epoch(m.highest_epoch),
+            saved_epoch: Epoch(m.saved_epoch),
             place: optional_place("place", m.place)?,
         },
         Message::Left(m) => FromWorld::Left { handle: m.handle },
@@ -89,6 +97,9 @@ pub(crate) fn from_link(message: v1::WorldToGateway) -> Result<FromLink, BadFiel
             handle: m.handle,
         },
         Message::Eject(m) => FromWorld::Eject { handle: m.handle, reason: m.reason },
+        Message::TakenOver(m) => FromWorld::TakenOver { handle: m.handle, epoch: Epoch(m.epoch) },
+        Message::Found(m) => FromWorld::Found { id: m.id, resident: m.resident.map(resident).transpose()? },
+        Message::FramesReceived(m) => return Ok(FromLink::Received(m)),
     }))
 }
 
@@ -106,7 +117,21 @@ fn resident(m: v1::Resident) -> Result<Resident, BadField> {
         frozen: m.frozen,
         prepared: m.prepared,
         pin: m.pin.as_ref().map(pin).transpose()?,
+        gateway: convert::optional_id("gateway_id", &m.gateway_id)?,
     })
+}
+
+fn channel(m: v1::Channel) -> Result<Channel, BadField> {
+    // A world server sends what it keeps as frames, not here.
+    if !m.frames.is_empty() {
+        return Err(BadField::new("channel.frames", "are not told in an answer"));
+    }
+    Ok(Channel { up: m.up, down: m.down, frames: Vec::new(), restart: m.restart, gap: m.gap })
+}
+
+fn wire_channel(channel: Channel) -> v1::Channel {
+    let Channel { up, down, frames, restart, gap } = channel;
+    v1::Channel { up, down, frames: frames.into_iter().map(Into::into).collect(), restart, gap }
 }
 
 /// A reason that this version does not know is the game's own.
@@ -119,6 +144,7 @@ fn refusal(wire: i32) -> Refusal {
         v1::RefusalReason::Digest => Refusal::Digest,
         v1::RefusalReason::NotReady => Refusal::NotReady,
         v1::RefusalReason::Unknown => Refusal::Unknown,
+        v1::RefusalReason::PlayerOnline => Refusal::PlayerOnline,
         v1::RefusalReason::Game | v1::RefusalReason::Unspecified => Refusal::Game,
     }
 }
@@ -127,13 +153,19 @@ fn refusal(wire: i32) -> Refusal {
 pub(crate) fn to_link(handle: u32, message: ToWorld) -> v1::GatewayToWorld {
     use gateway_to_world::Message;
     let message = match message {
-        ToWorld::Attach { identity: who, epoch, place, cause } => Message::Attach(v1::Attach {
-            handle,
-            identity: Some(identity(&who)),
-            epoch: epoch.0,
-            place: place.as_ref().map(wire_place),
-            cause: v1::Cause::from(cause).into(),
-        }),
+        ToWorld::Attach { identity: who, epoch, from, place, cause, take_over, refuse_connected, channel } => {
+            Message::Attach(v1::Attach {
+                handle,
+                identity: Some(identity(&who)),
+                epoch: epoch.0,
+                place: place.as_ref().map(wire_place),
+                cause: v1::Cause::from(cause).into(),
+                take_over,
+                channel: Some(wire_channel(channel)),
+                refuse_connected,
+                from_epoch: from.map(|epoch| epoch.0),
+            })
+        }
         ToWorld::Park => Message::Park(v1::Park { handle }),
         ToWorld::Unpark => Message::Unpark(v1::Unpark { handle }),
         ToWorld::Leave { epoch, reason } => {
@@ -142,7 +174,7 @@ pub(crate) fn to_link(handle: u32, message: ToWorld) -> v1::GatewayToWorld {
         ToWorld::Freeze { epoch } => Message::Freeze(v1::Freeze { handle, epoch: epoch.0 }),
         ToWorld::Thaw { epoch } => Message::Thaw(v1::Thaw { handle, epoch: epoch.0 }),
         ToWorld::Release { epoch } => Message::Release(v1::Release { handle, epoch: epoch.0 }),
-        ToWorld::Prepare { identity: who, epoch, blob, place, cause } => Message::Prepare(v1::Prepare {
+        ToWorld::Prepare { identity: who, epoch, from, blob, place, cause, channel } => Message::Prepare(v1::Prepare {
             handle,
             identity: Some(identity(&who)),
             epoch: epoch.0,
@@ -151,6 +183,8 @@ pub(crate) fn to_link(handle: u32, message: ToWorld) -> v1::GatewayToWorld {
             digest: blob.digest.into(),
             place: place.as_ref().map(wire_place),
             cause: v1::Cause::from(cause).into(),
+            channel: Some(wire_channel(channel)),
+            from_epoch: from.map(|epoch| epoch.0),
         }),
         ToWorld::Activate { epoch } => Message::Activate(v1::Activate { handle, epoch: epoch.0 }),
         ToWorld::Abort => Message::Abort(v1::Abort { handle }),
@@ -161,6 +195,9 @@ pub(crate) fn to_link(handle: u32, message: ToWorld) -> v1::GatewayToWorld {
             server_id: server.map(|s| s.to_string()).unwrap_or_default(),
             handle,
         }),
+        ToWorld::Find { id, who } => {
+            Message::Find(v1::Find { id, player: who.player.to_string(), character: who.character.to_string() })
+        }
         ToWorld::TransferRefused { reason } => {
             Message::TransferRefused(v1::TransferRefused { handle, reason: reason.to_owned() })
         }

@@ -10,6 +10,11 @@ use super::{Edge, mark_dirty};
 
 impl Edge {
     pub(super) fn accept(&mut self, incoming: Incoming) {
+        if !self.accepting {
+            // Its client goes to another gateway at once.
+            self.refuse(incoming);
+            return;
+        }
         let limits = &self.limits;
         if self.handshaking >= limits.pending_handshakes {
             // Without an answer its client tries again in a moment, when there is room.

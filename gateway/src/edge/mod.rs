@@ -98,6 +98,8 @@ pub(crate) struct Edge {
     /// By quinn-proto's handle, which is a slab index; boxed, because a connection is several kilobytes.
     connections: Vec<Option<Box<PlayerConnection>>>,
     count: u32,
+    /// False: nobody new is let in.
+    accepting: bool,
     handshaking: u32,
     dirty: Vec<u32>,
     ready: VecDeque<u32>,
@@ -140,6 +142,7 @@ impl Edge {
             limits,
             connections: Vec::new(),
             count: 0,
+            accepting: true,
             handshaking: 0,
             dirty: Vec::new(),
             ready: VecDeque::new(),

@@ -102,6 +102,20 @@ impl Edge {
         }
     }
 
+    /// Says something to everyone the shard knows.
+    pub(crate) fn tell_all(&mut self, mut put: impl FnMut(&mut BytesMut)) {
+        for index in 0..self.connections.len() as u32 {
+            if self.connections[index as usize].as_deref().is_some_and(|conn| conn.phase == Phase::Open) {
+                self.send(index, &mut put);
+            }
+        }
+    }
+
+    /// Lets nobody in any more.
+    pub(crate) fn stop_accepting(&mut self) {
+        self.accepting = false;
+    }
+
     /// While the buffers hold more than all together may: closes whoever holds most.
     fn shed(&mut self) {
         while self.memory.is_over() {

@@ -17,7 +17,11 @@ impl Shard {
             let mut answers = Vec::new();
             for action in actions.drain(..) {
                 if let Action::Directory(request) = action {
-                    answers.push(self.realms[realm as usize].directory.answer(request));
+                    let state = &mut self.realms[realm as usize];
+                    match &self.shared {
+                        Some(shared) => shared.handle.ask(&state.id, u64::from(realm), request),
+                        None => answers.push(state.directory.answer(request)),
+                    }
                 } else {
                     self.perform(realm, action);
                 }
@@ -41,7 +45,7 @@ impl Shard {
                         self.edge.admit(conn.0);
                     }
                     PlayerMessage::Refused { retry_after_ms, .. } if *retry_after_ms > 0 => {
-                        self.players.give_ticket_back(conn.0);
+                        self.give_ticket_back(conn.0);
                     }
                     PlayerMessage::Refused { .. }
                     | PlayerMessage::Hold { .. }
@@ -50,8 +54,9 @@ impl Shard {
                     | PlayerMessage::Goodbye { .. } => (),
                 }
                 let (players, realm, now) = (&self.players, &self.realms[realm as usize].id, self.now.wall);
+                let gateways = &self.gateways;
                 self.edge.send(conn.0, |out| {
-                    convert::put_player_message(out, message, |at| players.seal(realm, at, now));
+                    convert::put_player_message(out, message, gateways, |at| players.seal(realm, at, now));
                 });
             }
             Action::ResendToPlayer { conn, frames } => self.edge.send(conn.0, |out| {
@@ -65,6 +70,8 @@ impl Shard {
                     Close::Done => CloseCode::Done,
                     Close::Refused => CloseCode::Refused,
                     Close::Replaced => CloseCode::Replaced,
+                    // Any code that does not end the session for its client.
+                    Close::Resume => CloseCode::Internal,
                 };
                 self.edge.close_after_flush(conn.0, code);
             }

@@ -10,7 +10,7 @@ use tidegate_types::RealmId;
 use super::{Directive, Realm, Shard};
 use crate::convert::{self, FromLink};
 use crate::links::{LinkEvent, LinkId};
-use crate::players::{HelloRefused, RETRY_MS};
+use crate::players::{Checked, HelloRefused, RETRY_MS};
 use crate::session_stream::ClientFrame;
 
 impl Shard {
@@ -22,7 +22,10 @@ impl Shard {
                     return self.edge.violate(conn, CloseCode::BadFrame);
                 };
                 match self.realms[realm as usize].core.upstream(self.now, session, &body) {
-                    Upstream::Forward { server, handle } => {
+                    Upstream::Forward { server, handle, pause } => {
+                        if pause {
+                            self.edge.pause_reading(conn);
+                        }
                         if let Some(sender) = self.links.sender(realm, server.0) {
                             let sent = sender.game(handle, &body);
                             if sent.is_err() {
@@ -33,9 +36,6 @@ impl Shard {
                     Upstream::Queued | Upstream::Ignore => (),
                     Upstream::QueuedPause => self.edge.pause_reading(conn),
                     Upstream::Violation => return self.edge.violate(conn, CloseCode::BadFrame),
-                }
-                if self.players.received(conn, self.instant) {
-                    self.send_ack(conn);
                 }
             }
             ClientFrame::Ack(received) => {
@@ -57,7 +57,7 @@ impl Shard {
         let outcome = match known {
             Some(realm) => {
                 let id = &self.realms[realm as usize].id;
-                self.players.verify(conn, hello, id, self.now.wall).map(|hello| (realm, hello))
+                self.players.check(hello, id, self.now.wall).map(|checked| (realm, checked))
             }
             None => Err(HelloRefused::Say {
                 reason: "no_environment",
@@ -65,24 +65,35 @@ impl Shard {
                 retry_after_ms: RETRY_MS,
             }),
         };
-        match outcome {
-            Ok((realm, hello)) => {
+        let outcome = outcome.and_then(|(realm, checked)| match checked {
+            Checked::Login(login) => self.take_ticket(conn, realm, login),
+            Checked::Resume(hello) => {
                 self.players.enter(conn, realm);
                 self.input(realm, Input::Hello { conn: ConnKey(conn), hello });
+                Ok(())
             }
-            Err(HelloRefused::Say { reason, message, retry_after_ms }) => {
+        });
+        if let Err(refused) = outcome {
+            self.refuse_hello(conn, refused);
+        }
+    }
+
+    /// Says no to a `Hello`, before any core knows of it.
+    pub(super) fn refuse_hello(&mut self, conn: u32, refused: HelloRefused) {
+        match refused {
+            HelloRefused::Say { reason, message, retry_after_ms } => {
                 tracing::debug!(conn, reason, message, "hello refused");
                 let refused = v1::Refused { reason: reason.to_owned(), message, retry_after_ms };
                 self.edge.send(conn, |out| frame::put_message(out, player::REFUSED, &refused));
                 self.edge.close_after_flush(conn, CloseCode::Refused);
             }
-            Err(HelloRefused::Malformed) => self.edge.violate(conn, CloseCode::BadMessage),
+            HelloRefused::Malformed => self.edge.violate(conn, CloseCode::BadMessage),
         }
     }
 
     pub(super) fn connection_lost(&mut self, conn: u32) {
         // Whoever was not let in yet may come again with the same ticket.
-        self.players.give_ticket_back(conn);
+        self.give_ticket_back(conn);
         if let Some(realm) = self.players.leave(conn) {
             self.input(realm, Input::ConnectionLost { conn: ConnKey(conn) });
         }
@@ -152,6 +163,7 @@ impl Shard {
                     self.input(link.realm, Input::HeartbeatAnswered { server });
                 }
                 FromLink::Resident(resident) => self.input(link.realm, Input::Resident { server, resident }),
+                FromLink::Received(received) => self.world_received(link, &received),
                 FromLink::RosterEnd => self.input(link.realm, Input::RosterEnd { server }),
                 FromLink::World(message) => self.input(link.realm, Input::World { server, message }),
             },
@@ -177,6 +189,7 @@ impl Shard {
                 };
                 self.input(realm, Input::Table(table));
             }
+            Directive::Gateways(addresses) => self.gateways = addresses,
             Directive::Command(id, command) => match self.find_realm(&id) {
                 Some(realm) => self.input(realm, Input::Command(command)),
                 None => self.refuse_command(command),

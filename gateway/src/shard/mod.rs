@@ -4,15 +4,22 @@
 //! due, packets out. Players come first because their packets also carry the acknowledgements that make room for output;
 //! output comes last so that all that a pass said to a player leaves together. Nothing in a pass waits.
 
+mod acks;
 mod actions;
+mod homes;
 mod inputs;
+mod stopping;
 
+pub(crate) use homes::{Shared, wire_state};
+
+use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use gateway_core::table::RealmTable;
 use gateway_core::{Action, Core, CoreConfig, EmbeddedDirectory, Input, SessionCommand};
+use tidegate_directory::DirectoryEvent;
 use tidegate_proto::frame::{self, player};
 use tidegate_proto::{CloseCode, v1};
 use tidegate_types::{Clock, InstanceId, Mono, Now, RealmId, ServerId, SystemClock};
@@ -24,6 +31,8 @@ use crate::edge::{Edge, EdgeEvent};
 use crate::links::{LinkEvent, Links};
 use crate::players::Players;
 use crate::reports::{Figures, Reporter};
+use homes::AskedLogin;
+use stopping::Stopping;
 
 /// Link batches taken in one pass: what may wait in their queue.
 const BATCHES_PER_PASS: usize = 64;
@@ -37,6 +46,17 @@ const GOODBYE_WITHIN: Duration = Duration::from_millis(1_500);
 /// How long the links' closes may take to leave. One that does not is noticed by its world server's heartbeat.
 const LINK_CLOSES_WITHIN: Duration = Duration::from_millis(20);
 
+/// The shared directory's next event; for ever if there is none.
+async fn hear(shared: Option<&mut Shared>) -> DirectoryEvent {
+    match shared {
+        Some(shared) => match shared.events.recv().await {
+            Some(event) => event,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}
+
 /// The manager's word, checked.
 #[derive(Debug)]
 pub(crate) enum Directive {
@@ -46,6 +66,8 @@ pub(crate) enum Directive {
     Command(RealmId, SessionCommand),
     /// That run of that server is certainly dead.
     ServerDead { server: ServerId, instance: InstanceId },
+    /// Where players find the gateways that serve now.
+    Gateways(Vec<String>),
 }
 
 /// One realm on this shard.
@@ -63,6 +85,17 @@ pub(crate) struct Shard {
     link_events: mpsc::Receiver<LinkEvent>,
     directives: mpsc::Receiver<Directive>,
     reporter: Reporter,
+    /// The directory that other gateways share; `None`: each realm has its own, in memory.
+    shared: Option<Shared>,
+    /// Logins whose tickets the shared directory is asked about.
+    asked: HashMap<u64, AskedLogin>,
+    next_token: u64,
+    /// Where players find the gateways, as the manager said last; this one's own address.
+    gateways: Vec<String>,
+    player_address: String,
+    stop_within: Duration,
+    stopping: Option<Stopping>,
+    next_world_acks: Instant,
     realms: Vec<Realm>,
     core_config: CoreConfig,
     max_realms: usize,
@@ -85,11 +118,27 @@ pub(crate) struct Parts {
     pub(crate) reporter: Reporter,
     pub(crate) core_config: CoreConfig,
     pub(crate) max_realms: usize,
+    pub(crate) shared: Option<Shared>,
+    pub(crate) player_address: String,
+    /// How long a planned stop may wait for players to go elsewhere.
+    pub(crate) stop_within: Duration,
 }
 
 impl Shard {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { edge, players, links, link_events, directives, reporter, core_config, max_realms } = parts;
+        let Parts {
+            edge,
+            players,
+            links,
+            link_events,
+            directives,
+            reporter,
+            core_config,
+            max_realms,
+            shared,
+            player_address,
+            stop_within,
+        } = parts;
         Self {
             edge,
             players,
@@ -97,6 +146,14 @@ impl Shard {
             link_events,
             directives,
             reporter,
+            shared,
+            asked: HashMap::new(),
+            next_token: 0,
+            gateways: Vec::new(),
+            player_address,
+            stop_within,
+            stopping: None,
+            next_world_acks: Instant::now(),
             realms: Vec::new(),
             core_config,
             max_realms,
@@ -108,7 +165,8 @@ impl Shard {
         }
     }
 
-    /// Serves, from when `begin` says with which tables, until `shutdown`.
+    /// Serves, from when `begin` says with which tables, until `shutdown`: then players are sent to other gateways, if there
+    /// are any. Until `at_once` at the latest.
     ///
     /// # Errors
     /// The socket cannot be used any more.
@@ -116,6 +174,7 @@ impl Shard {
         mut self,
         begin: oneshot::Receiver<Vec<RealmTable>>,
         shutdown: CancellationToken,
+        at_once: CancellationToken,
     ) -> io::Result<()> {
         // Players who come meanwhile wait in the socket: that is kinder than telling them that no realm is served here.
         let tables = tokio::select! {
@@ -125,10 +184,16 @@ impl Shard {
         for table in tables {
             self.directive(Directive::Table(table));
         }
-        let (mut batch, mut word) = (None, None);
+        let (mut batch, mut word, mut heard) = (None, None, None);
         loop {
-            let more = self.pass(batch.take(), word.take())?;
-            if shutdown.is_cancelled() {
+            let more = self.pass(batch.take(), word.take(), heard.take())?;
+            let ends = match (shutdown.is_cancelled(), self.stopping.is_some()) {
+                _ if at_once.is_cancelled() => true,
+                (false, _) => false,
+                (true, false) => !self.begin_stopping(),
+                (true, true) => self.stop_further(),
+            };
+            if ends {
                 return self.say_goodbye().await;
             }
             if more {
@@ -142,14 +207,21 @@ impl Shard {
                 ready = self.edge.io_ready() => ready?,
                 event = self.link_events.recv() => batch = event,
                 directive = self.directives.recv(), if !self.directives.is_closed() => word = directive,
+                event = hear(self.shared.as_mut()) => heard = Some(event),
                 () = tokio::time::sleep_until(wake.into()) => (),
-                () = shutdown.cancelled() => (),
+                () = shutdown.cancelled(), if self.stopping.is_none() => (),
+                () = at_once.cancelled() => (),
             }
         }
     }
 
     /// One pass. True: there is more to do already.
-    fn pass(&mut self, batch: Option<LinkEvent>, word: Option<Directive>) -> io::Result<bool> {
+    fn pass(
+        &mut self,
+        batch: Option<LinkEvent>,
+        word: Option<Directive>,
+        heard: Option<DirectoryEvent>,
+    ) -> io::Result<bool> {
         self.passes += 1;
         self.instant = Instant::now();
         self.now = SystemClock.now();
@@ -181,8 +253,10 @@ impl Shard {
             let Ok(directive) = self.directives.try_recv() else { break };
             self.directive(directive);
         }
+        more |= self.hear_directory(heard);
         self.expire_cores();
         self.send_acks();
+        self.tell_worlds();
         self.report();
         self.edge.flush();
         Ok(more || self.edge.has_work())
@@ -244,6 +318,8 @@ impl Shard {
                 connections: self.edge.count(),
                 realms: self.realms.iter().map(|r| (r.id.clone(), r.core.counters().clone())).collect(),
                 links: self.links.open(),
+                directory: self.shared.as_ref().map(|shared| shared.handle.figures()),
+                stopping: self.stopping.is_some(),
                 tickets_refused: self.players.refused.clone(),
                 reports_dropped: 0,
                 passes: self.passes,
@@ -254,7 +330,8 @@ impl Shard {
     /// When the next pass is due at the latest.
     fn next_wake(&mut self) -> Instant {
         let cores = self.realms.iter().filter_map(|realm| realm.core.poll_timeout()).min();
-        [self.edge.next_timeout(), cores.map(|at| self.at(at)), self.players.next_ack()]
+        let acks = self.realms.iter().any(|realm| realm.core.has_acks()).then_some(self.next_world_acks);
+        [self.edge.next_timeout(), cores.map(|at| self.at(at)), self.players.next_ack(), acks, self.next_stopping()]
             .into_iter()
             .flatten()
             .fold(self.next_figures, Instant::min)
