@@ -100,4 +100,43 @@ async fn manager(context: &Context, findings: &mut Vec<Finding>) {
         },
         fix: "start it (tidegate gateway), or look at its log: its `manager` must be this manager's address",
     });
+    findings.extend(directories(&gateways));
+}
+
+/// Whether the gateways' shared directory answers them; nothing is said where each keeps its own.
+fn directories(gateways: &[v1::Gateway]) -> Option<Finding> {
+    let shared: Vec<&v1::Gateway> = gateways.iter().filter(|g| g.connected && g.directory != "embedded").collect();
+    let degraded = shared.iter().filter(|g| g.directory_state() == v1::DirectoryState::Degraded);
+    let degraded: Vec<&str> = degraded.map(|g| g.id.as_str()).collect();
+    (!shared.is_empty()).then(|| Finding {
+        ok: degraded.is_empty(),
+        name: "session directory",
+        what: match degraded.as_slice() {
+            [] => format!("answers all {} gateways that share it", shared.len()),
+            degraded => format!("degraded: does not answer {}", degraded.join(", ")),
+        },
+        fix: "start Redis, or look at it: players whose home is known play on, others wait in line",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_does_not_answer_is_named_by_its_gateways() {
+        let gateway = |id: &str, state: v1::DirectoryState| v1::Gateway {
+            id: id.to_owned(),
+            connected: true,
+            directory: "redis://cache".to_owned(),
+            directory_state: state.into(),
+            ..v1::Gateway::default()
+        };
+        let well = gateway("gw-1", v1::DirectoryState::Ok);
+        assert!(directories(std::slice::from_ref(&well)).is_some_and(|finding| finding.ok));
+        let found = directories(&[well, gateway("gw-2", v1::DirectoryState::Degraded)]).expect("is said");
+        assert!(!found.ok && found.what.contains("gw-2") && !found.what.contains("gw-1"), "{}", found.what);
+        let alone = v1::Gateway { connected: true, directory: "embedded".to_owned(), ..v1::Gateway::default() };
+        assert!(directories(&[alone]).is_none());
+    }
 }

@@ -12,6 +12,8 @@ pub(crate) enum Code {
     Failure = 1,
     /// The command line or a configuration file is wrong.
     Usage = 2,
+    /// The fleet-manager's database is damaged; the message says how to restore it.
+    Damaged = 3,
     /// The server refused: the state does not allow it.
     Refused = 4,
     /// Still running when the time was over.

@@ -29,8 +29,10 @@ use crate::telemetry::LogFormat;
 /// next green. Begin with `tidegate demo`.
 #[derive(Debug, Parser)]
 #[command(name = "tidegate", version, arg_required_else_help = true)]
-#[command(after_help = "Exit codes: 0 ok, 1 failure, 2 usage, 4 refused, 5 timed out (still running), 6 not found, \
-7 conflict, 8 unauthorised, 9 rolled back, 130 interrupted, 141 output closed.\nLogs go to stderr; TIDEGATE_LOG is their filter (for example debug).")]
+#[command(
+    after_help = "Exit codes: 0 ok, 1 failure, 2 usage, 3 damaged data, 4 refused, 5 timed out (still running), 6 not found, \
+7 conflict, 8 unauthorised, 9 rolled back, 130 interrupted, 141 output closed.\nLogs go to stderr; TIDEGATE_LOG is their filter (for example debug)."
+)]
 struct Cli {
     #[command(flatten)]
     options: Options,
@@ -47,7 +49,7 @@ enum Command {
     Demo(demo::Args),
     /// Run the control plane.
     FleetManager(process::ManagerArgs),
-    /// Run a gateway that players connect to.
+    /// Run a gateway that players connect to; with `list`, ask the manager about all of them.
     Gateway(process::GatewayArgs),
     /// Run one world server of the example game (a fleet-manager starts these).
     WorldServerStub(world_server_stub::Args),
@@ -102,12 +104,17 @@ enum Command {
 }
 
 impl Command {
+    /// Runs until it is told to end.
+    const fn is_process(&self) -> bool {
+        match self {
+            Self::Gateway(args) => args.asks.is_none(),
+            _ => matches!(self, Self::FleetManager(_) | Self::WorldServerStub(_)),
+        }
+    }
+
     /// Processes and crowds that hear Ctrl-C themselves, because they have something to finish.
     const fn ends_by_itself(&self) -> bool {
-        matches!(
-            self,
-            Self::Demo(_) | Self::FleetManager(_) | Self::Gateway(_) | Self::WorldServerStub(_) | Self::Simulate(_)
-        )
+        self.is_process() || matches!(self, Self::Demo(_) | Self::Simulate(_))
     }
 }
 
@@ -126,10 +133,8 @@ fn main() -> ExitCode {
 
 fn start(cli: Cli) -> Result<(), Failure> {
     guard::start()?;
-    let is_process =
-        matches!(cli.command, Command::FleetManager(_) | Command::Gateway(_) | Command::WorldServerStub(_));
     // An operator's command prints its own answer; logs of its libraries would only stand in the way.
-    telemetry::start(cli.log_format, if is_process { "info" } else { "warn" })?;
+    telemetry::start(cli.log_format, if cli.command.is_process() { "info" } else { "warn" })?;
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if let Command::WorldServerStub(_) = cli.command {
         // A world server is one loop and a database thread; many of them share a machine.
@@ -159,6 +164,9 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Demo(args) => demo::run(args, &options).await,
         Command::FleetManager(args) => process::fleet_manager(args).await,
+        Command::Gateway(process::GatewayArgs { asks: Some(command), .. }) => {
+            operator::gateway::run(&Context::connect(&options).await?, command).await
+        }
         Command::Gateway(args) => process::gateway(args).await,
         Command::WorldServerStub(args) => process::world_server_stub(args).await,
         Command::Simulate(args) => simulate::run(args, &options).await,

@@ -29,6 +29,9 @@ pub(crate) struct ManagerArgs {
 /// `tidegate gateway`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct GatewayArgs {
+    /// Asks the manager about gateways instead of running one.
+    #[command(subcommand)]
+    pub(crate) asks: Option<crate::operator::gateway::Command>,
     /// Configuration file (TOML). Without one, the defaults and the environment: see `tidegate config explain`.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -46,7 +49,10 @@ pub(crate) struct GatewayArgs {
 pub(crate) async fn fleet_manager(args: ManagerArgs) -> Result<(), Failure> {
     let layers = layers(args.config.as_deref(), args.data_dir, args.listen, args.metrics_listen);
     let loaded: Loaded<fleet_manager::Config> = layers.load()?;
-    let service = fleet_manager::Service::new(loaded.config.clone()).await.map_err(|e| wrong(&loaded, &e))?;
+    let service = fleet_manager::Service::new(loaded.config.clone()).await.map_err(|e| match &e {
+        fleet_manager::ServiceError::Damaged { .. } => Failure { code: Code::Damaged, ..wrong(&loaded, &e) },
+        _ => wrong(&loaded, &e),
+    })?;
     service.run(until_signal()?).await.map_err(broken)
 }
 

@@ -194,3 +194,20 @@ fn ctrl_c_ends_a_watch_and_says_that_the_server_goes_on() {
     insta::assert_snapshot!(refusal(&output, Path::new("/nowhere")).1, @"tidegate: stopped by Ctrl-C; what was asked of the fleet-manager goes on");
     assert!(manager.ask(&["realm", "get", "eu-1"]).output().unwrap().status.success());
 }
+
+#[test]
+fn a_damaged_database_has_an_exit_code_of_its_own_and_says_how_to_restore_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let backups = data.join("backups");
+    std::fs::create_dir_all(&backups).unwrap();
+    std::fs::write(data.join("manager.db"), "rubbish ".repeat(1000)).unwrap();
+    std::fs::write(backups.join("manager-v2-20260101T000000000Z.db"), b"").unwrap();
+    let arguments = ["fleet-manager", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--data-dir"];
+    let output = tidegate(&arguments).arg(&data).output().unwrap();
+    let (code, text) = refusal(&output, folder.path());
+    assert_eq!(code, Some(3), "{text}");
+    let line = text.lines().find(|line| line.starts_with("tidegate: ")).unwrap_or_default();
+    assert!(line.contains("manager.db") && line.contains("is damaged"), "{text}");
+    assert!(line.ends_with("cp data/backups/manager-v2-20260101T000000000Z.db data/manager.db"), "{text}");
+}

@@ -5,6 +5,7 @@ pub(crate) mod build;
 pub(crate) mod drain;
 pub(crate) mod env;
 pub(crate) mod fleet;
+pub(crate) mod gateway;
 mod known;
 mod pages;
 pub(crate) mod realm;

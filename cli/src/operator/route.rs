@@ -77,7 +77,7 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 0)]
         after: u64,
     },
-    /// List the gateways.
+    /// List the gateways (as `tidegate gateway list`).
     Gateways,
 }
 
@@ -156,44 +156,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
             };
             context.follow(tables, show).await
         }
-        Command::Gateways => {
-            let list = context.call(context.routes().list_gateways(v1::ListGatewaysRequest {})).await?;
-            let now = words::now_ms();
-            context.printer.print("ListGatewaysResponse", &list, |list| {
-                table(
-                    &[
-                        "gateway",
-                        "connected",
-                        "since",
-                        "address",
-                        "sessions",
-                        "detached",
-                        "holding",
-                        "hand-overs",
-                        "kept",
-                        "tables",
-                    ],
-                    list.gateways.iter().map(|g| {
-                        vec![
-                            g.id.clone(),
-                            if g.connected { "yes" } else { "NO" }.to_owned(),
-                            words::ago(g.since_ms, now),
-                            g.player_address.clone(),
-                            g.sessions.to_string(),
-                            g.detached.to_string(),
-                            g.holding.to_string(),
-                            g.handovers_completed.to_string(),
-                            g.handovers_kept_in_place.to_string(),
-                            g.tables
-                                .iter()
-                                .map(|t| format!("{}@{}", t.realm, t.generation))
-                                .collect::<Vec<_>>()
-                                .join(","),
-                        ]
-                    }),
-                )
-            })
-        }
+        Command::Gateways => super::gateway::list(context).await,
     }
 }
 
@@ -220,7 +183,7 @@ fn flipped(context: &Context, answer: &v1::FlipResponse) -> Result<(), Failure> 
         return Ok(());
     }
     Err(Failure::new(Code::TimedOut, format!("not acknowledged by {}", answer.unconfirmed_gateways.join(", ")))
-        .hint("the flip stands; those gateways may still send new players the old way: see `tidegate route gateways`"))
+        .hint("the flip stands; those gateways may still send new players the old way: see `tidegate gateway list`"))
 }
 
 fn or_none(text: &str) -> String {
