@@ -11,6 +11,7 @@
 //!     └──────── DirectoryEvent ◀────┘   Answer, Ticket, Up { wiped }, Down { why }
 //! ```
 
+pub mod check;
 mod config;
 mod driver;
 mod figures;
@@ -19,6 +20,8 @@ mod incarnation;
 mod link;
 mod scripts;
 mod sentinel;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tls;
 mod url;
 
