@@ -50,6 +50,9 @@ impl World for Echo {
     fn activate(&mut self, _: &mut Cx<'_>, _: Seat, _: Epoch, reply: Reply<Result<Place, Refusal>>) {
         reply.send(Ok(town()));
     }
+    fn reclaim(&mut self, _: &mut Cx<'_>, _: Seat, _: Epoch, reply: Reply<Result<Place, Refusal>>) {
+        reply.send(Ok(town()));
+    }
     fn abort(&mut self, _: &mut Cx<'_>, seat: Seat) {
         self.seated.remove(&seat);
     }

@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use tidegate_proto::convert::{BadField, cause, id, optional_id};
 use tidegate_proto::v1::{self, RefusalReason, world_to_gateway as to_gateway};
-use tidegate_types::{Epoch, SessionId, Timestamp};
+use tidegate_types::{CharacterId, Epoch, PlayerId, SessionId, Timestamp};
+use tidegate_window::MAX_COUNT;
 
-use crate::seats::{AttachRequest, Held, PrepareRequest, Said, Who};
+use crate::seats::{AttachRequest, Channel, Held, PrepareRequest, Said, Taken, Who};
 use crate::world::{Frozen, Pin, Place, PlayerStatus, Refusal, Zone};
 
 fn pin(pin: v1::Pin) -> Result<Pin, BadField> {
@@ -54,12 +55,22 @@ pub(crate) fn place_out(place: &Place) -> v1::Place {
     v1::Place { zone: place.zone.to_string(), instance: place.instance.clone().unwrap_or_default() }
 }
 
+/// Unset: a session that begins here, or a gateway that counts nothing.
+fn channel(channel: Option<v1::Channel>) -> Channel {
+    let v1::Channel { up, down, frames, restart, gap: _ } = channel.unwrap_or_default();
+    Channel { up: up.min(MAX_COUNT), down: down.min(MAX_COUNT), frames, restart }
+}
+
 pub(crate) fn attach(message: v1::Attach) -> Result<AttachRequest, BadField> {
     Ok(AttachRequest {
         who: who(message.identity)?,
         epoch: Epoch(message.epoch),
         place: place(message.place)?,
         cause: cause(message.cause)?,
+        channel: channel(message.channel),
+        take_over: message.take_over,
+        refuse_connected: message.refuse_connected,
+        from: message.from_epoch.map(Epoch),
     })
 }
 
@@ -69,41 +80,55 @@ pub(crate) fn prepare(message: v1::Prepare) -> Result<PrepareRequest, BadField> 
         epoch: Epoch(message.epoch),
         place: place(message.place)?,
         cause: cause(message.cause)?,
+        channel: channel(message.channel),
+        from: message.from_epoch.map(Epoch),
         intact: blake3::hash(&message.state).as_bytes()[..] == message.digest[..],
         state: Frozen { state: message.state, format: message.format },
     })
 }
 
-fn refusal(refusal: Refusal) -> (i32, String, u64, Option<v1::Place>) {
-    let (reason, message, highest, place) = match refusal {
-        Refusal::StaleEpoch(highest) => {
-            (RefusalReason::StaleEpoch, format!("epoch {highest} was seen"), highest.0, None)
+/// The reason and its words for a person.
+fn refusal(refusal: Refusal) -> (i32, String) {
+    let (reason, message) = match refusal {
+        Refusal::StaleEpoch { highest, saved: Some(saved) } => {
+            (RefusalReason::StaleEpoch, format!("epoch {highest} was seen, {saved} is saved"))
         }
-        Refusal::WrongZone(place) => {
-            (RefusalReason::WrongZone, format!("the character is in {}", place.zone), 0, Some(place_out(&place)))
+        Refusal::StaleEpoch { highest, saved: None } => {
+            (RefusalReason::StaleEpoch, format!("epoch {highest} was seen"))
         }
-        Refusal::Full => (RefusalReason::Full, "no room".to_owned(), 0, None),
-        Refusal::Format => (RefusalReason::Format, "the format cannot be read".to_owned(), 0, None),
-        Refusal::Digest => (RefusalReason::Digest, "the digest does not match".to_owned(), 0, None),
-        Refusal::NotReady => (RefusalReason::NotReady, "not serving players now".to_owned(), 0, None),
-        Refusal::Unknown => (RefusalReason::Unknown, "not known here in that state".to_owned(), 0, None),
-        Refusal::Game(why) => (RefusalReason::Game, why, 0, None),
+        Refusal::WrongZone(place) => (RefusalReason::WrongZone, format!("the character is in {}", place.zone)),
+        Refusal::Full => (RefusalReason::Full, "no room".to_owned()),
+        Refusal::Format => (RefusalReason::Format, "the format cannot be read".to_owned()),
+        Refusal::Digest => (RefusalReason::Digest, "the digest does not match".to_owned()),
+        Refusal::NotReady => (RefusalReason::NotReady, "not serving players now".to_owned()),
+        Refusal::Unknown => (RefusalReason::Unknown, "not known here in that state".to_owned()),
+        Refusal::PlayerOnline => (RefusalReason::PlayerOnline, "connected through another gateway".to_owned()),
+        Refusal::Game(why) => (RefusalReason::Game, why),
     };
-    (reason.into(), message, highest, place)
+    (reason.into(), message)
 }
 
-/// A session's message to its gateway.
-pub(crate) fn said(handle: u32, said: Said) -> to_gateway::Message {
+fn attach_refused(handle: u32, why: Refusal) -> v1::AttachRefused {
+    let (highest_epoch, saved_epoch) = match &why {
+        Refusal::StaleEpoch { highest, saved } => (highest.0, saved.map_or(0, |saved| saved.0)),
+        _ => (0, 0),
+    };
+    let place = if let Refusal::WrongZone(place) = &why { Some(place_out(place)) } else { None };
+    let (reason, message) = refusal(why);
+    v1::AttachRefused { handle, reason, message, highest_epoch, place, saved_epoch }
+}
+
+/// A session's message to its gateway; `channel`: where it stands, for `Attached`.
+pub(crate) fn said(handle: u32, said: Said, channel: Option<v1::Channel>) -> to_gateway::Message {
     use to_gateway::Message;
     match said {
-        Said::Attached { epoch, place } => {
+        Said::Attached { epoch, place, taken } => {
             let place = place.as_ref().map(place_out);
-            Message::Attached(v1::Attached { handle, epoch: epoch.0, place })
+            let Taken { pin, party } = taken.unwrap_or_default();
+            let (pin, party) = (pin.as_ref().map(pin_out), party.map(|party| party.to_string()).unwrap_or_default());
+            Message::Attached(v1::Attached { handle, epoch: epoch.0, place, channel, pin, party })
         }
-        Said::AttachRefused(why) => {
-            let (reason, message, highest_epoch, place) = refusal(why);
-            Message::AttachRefused(v1::AttachRefused { handle, reason, message, highest_epoch, place })
-        }
+        Said::AttachRefused(why) => Message::AttachRefused(attach_refused(handle, why)),
         Said::Left => Message::Left(v1::Left { handle }),
         Said::Frozen { epoch, frozen } => {
             let digest = blake3::hash(&frozen.state).as_bytes().to_vec();
@@ -111,14 +136,14 @@ pub(crate) fn said(handle: u32, said: Said) -> to_gateway::Message {
             Message::Frozen(v1::Frozen { handle, epoch: epoch.0, state, format, digest })
         }
         Said::FreezeRefused(why) => {
-            let (reason, message, _, _) = refusal(why);
+            let (reason, message) = refusal(why);
             Message::FreezeRefused(v1::FreezeRefused { handle, reason, message })
         }
         Said::Thawed => Message::Thawed(v1::Thawed { handle }),
         Said::Released => Message::Released(v1::Released { handle }),
         Said::Prepared => Message::Prepared(v1::Prepared { handle }),
         Said::PrepareRefused(why) => {
-            let (reason, message, _, _) = refusal(why);
+            let (reason, message) = refusal(why);
             Message::PrepareRefused(v1::PrepareRefused { handle, reason, message })
         }
         Said::Activated { epoch, place } => {
@@ -126,10 +151,12 @@ pub(crate) fn said(handle: u32, said: Said) -> to_gateway::Message {
         }
         Said::Aborted => Message::Aborted(v1::Aborted { handle }),
         Said::Eject(reason) => Message::Eject(v1::Eject { handle, reason }),
+        Said::TakenOver { epoch } => Message::TakenOver(v1::TakenOver { handle, epoch: epoch.0 }),
     }
 }
 
-pub(crate) fn resident(held: &Held<'_>) -> v1::Resident {
+/// `gateway`: whose living link holds the player; empty: nobody's.
+pub(crate) fn resident(held: &Held<'_>, gateway: &str) -> v1::Resident {
     v1::Resident {
         session_id: held.who.session.to_vec(),
         player: held.who.player.to_string(),
@@ -140,7 +167,13 @@ pub(crate) fn resident(held: &Held<'_>) -> v1::Resident {
         prepared: held.prepared,
         party: held.who.party.as_ref().map(ToString::to_string).unwrap_or_default(),
         pin: held.who.pin.as_ref().map(pin_out),
+        gateway_id: gateway.to_owned(),
     }
+}
+
+/// Whom a gateway looks for.
+pub(crate) fn find(message: &v1::Find) -> Result<(PlayerId, CharacterId), BadField> {
+    Ok((id("player", &message.player)?, id("character", &message.character)?))
 }
 
 pub(crate) fn who_owns(held: &Held<'_>) -> v1::WhoOwns {

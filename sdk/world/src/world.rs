@@ -53,6 +53,9 @@ pub struct Arrival {
     pub client_version: String,
     /// The epoch under which this server may save the character.
     pub epoch: Epoch,
+    /// The epoch that the database must have for the claim to be made (0: there is no such character yet); else the answer
+    /// is [`Refusal::StaleEpoch`]. `None`: any lower than `epoch`.
+    pub from: Option<Epoch>,
     /// Where to; `None`: wherever the character was saved.
     pub place: Option<Place>,
     /// Why the player comes here.
@@ -93,8 +96,14 @@ pub struct Formats {
 /// Why a world will not take a player, or do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// A higher or equal epoch is known for this player (the database says so; the host checks what it has seen itself).
-    StaleEpoch(Epoch),
+    /// The claim is not the next one: a higher or equal epoch is known for this player, or the database has another than the
+    /// claim must be from. (The database says so; the host checks what it has seen itself.)
+    StaleEpoch {
+        /// The highest epoch known: the next claim must be above it.
+        highest: Epoch,
+        /// What the database has; `None`: it was not asked.
+        saved: Option<Epoch>,
+    },
     /// The character is in a place that this server does not serve.
     WrongZone(Place),
     /// No room.
@@ -107,6 +116,8 @@ pub enum Refusal {
     NotReady,
     /// Not known here, or not in the state that the request needs.
     Unknown,
+    /// The player is connected through another gateway (said by the host; a world has no use for it).
+    PlayerOnline,
     /// The game says no, and why (for a person).
     Game(String),
 }
@@ -196,7 +207,8 @@ pub trait World: Send + 'static {
         Ok(())
     }
 
-    /// Takes a player: load the character, claim it at `arrival.epoch`, put it into play, answer where it is.
+    /// Takes a player: load the character, claim it at `arrival.epoch` from `arrival.from`, put it into play, answer where it
+    /// is.
     fn attach(&mut self, cx: &mut Cx<'_>, arrival: Arrival, reply: Reply<Result<Place, Refusal>>);
 
     /// A reliable frame of a player, each once and in order.
@@ -233,8 +245,20 @@ pub trait World: Send + 'static {
     /// Hand-over, target: load and check the state, hold it inert. The digest was checked.
     fn prepare(&mut self, cx: &mut Cx<'_>, arrival: Arrival, state: Frozen, reply: Reply<Result<(), Refusal>>);
 
-    /// Hand-over committed: put the prepared player into play under `epoch`, answer where.
+    /// Hand-over committed: claim the prepared player under `epoch`, from what `prepare` was told, put them into play, answer
+    /// where.
     fn activate(&mut self, cx: &mut Cx<'_>, seat: Seat, epoch: Epoch, reply: Reply<Result<Place, Refusal>>);
+
+    /// Another gateway takes over a player who is held here: claim the character for `epoch` in the realm's database, from
+    /// *exactly* the epoch held until now (compare and set), load nothing, answer where the player is. Later saves are made
+    /// under `epoch`. Until this is answered the player is parked or frozen: nothing of them may change, and nothing be
+    /// saved under the old epoch behind the claim.
+    ///
+    /// If the database says that the claim came too late, answer [`Refusal::StaleEpoch`]: another home has the player, and
+    /// `release` follows. After any other refusal the player is held as before, under the old epoch.
+    ///
+    /// There is no default: only the game knows its database, and a claim that is not made is a player who lives twice.
+    fn reclaim(&mut self, cx: &mut Cx<'_>, seat: Seat, epoch: Epoch, reply: Reply<Result<Place, Refusal>>);
 
     /// Hand-over failed: forget what was prepared. The seat is free.
     fn abort(&mut self, cx: &mut Cx<'_>, seat: Seat);

@@ -33,6 +33,7 @@ fn claim(instance: &str, character: &str, epoch: u64) -> Claim {
         player: format!("player-of-{character}"),
         character: character.to_owned(),
         epoch,
+        from: None,
         instance: instance.to_owned(),
         at: Mono(epoch),
     }
@@ -91,7 +92,7 @@ fn a_claim_says_why_it_is_refused_and_then_changes_nothing() {
     attach(&db, "ann", 5).unwrap();
     let before = work::load(&db, "ann").unwrap();
 
-    assert_eq!(attach(&db, "ann", 5), Err(ClaimRefused::Stale { highest: 5 }));
+    assert_eq!(attach(&db, "ann", 5), Err(ClaimRefused::Stale { saved: 5 }));
     let elsewhere = Attach { zones: Arc::default(), ..request("a", "ann", 6) };
     assert_eq!(work::attach(&db, &elsewhere).unwrap(), Err(ClaimRefused::WrongZone { zone: "harbor".to_owned() }));
     let nobody = Attach { entry: None, ..request("a", "bob", 1) };
@@ -123,13 +124,52 @@ fn a_hand_over_claims_the_row_and_a_row_that_knows_better_wins() {
     assert_eq!(work::save(&db, &saved).unwrap(), Written::Stale);
     assert_eq!(
         work::activate(&db, &claim("b", "ann", 2), &moved, &formats(1)).unwrap(),
-        Err(ClaimRefused::Stale { highest: 2 })
+        Err(ClaimRefused::Stale { saved: 2 })
     );
 
     let forged = Saved::new(&CharacterState { gold: 1_000_000, ..state }, 3, &formats(1));
     let now = work::activate(&db, &claim("a", "ann", 3), &forged, &formats(1)).unwrap().unwrap();
     assert_eq!(now.gold, STARTING_GOLD.unsigned_abs());
     assert_eq!(work::activate(&db, &claim("a", "bob", 3), &forged, &formats(1)).unwrap(), Err(ClaimRefused::Unknown));
+}
+
+#[test]
+fn a_claim_is_from_exactly_what_it_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = process(&dir.path().join("world.db"), "a");
+    let exact = |from, epoch| Claim { from: Some(from), ..claim("a", "ann", epoch) };
+    let attach = |claim| work::attach(&db, &Attach { claim, ..request("a", "ann", 0) }).unwrap();
+    let stale = |saved| Err(ClaimRefused::Stale { saved });
+    // There is no such character, so it has no epoch.
+    assert_eq!(attach(exact(3, 4)), stale(0));
+    let saved = attach(exact(0, 4)).unwrap();
+    // Higher proves nothing: what if another claimed in between?
+    for from in [0, 3, 5] {
+        assert_eq!(attach(exact(from, 6)), stale(4));
+        assert_eq!(work::activate(&db, &exact(from, 6), &saved, &formats(1)).unwrap(), stale(4));
+        assert_eq!(work::reclaim(&db, &exact(from, 6)).unwrap().unwrap_err(), ClaimRefused::Stale { saved: 4 });
+    }
+    assert_eq!(work::activate(&db, &exact(4, 6), &saved, &formats(1)).unwrap().unwrap().epoch, 6);
+    assert_eq!(attach(exact(6, 7)).unwrap().epoch, 7);
+}
+
+#[test]
+fn a_character_claimed_anew_is_saved_under_the_new_epoch_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("world.db");
+    let db = process(&path, "a");
+    let before = attach(&db, "ann", 1).unwrap();
+    let exact = |from, epoch| Claim { from: Some(from), ..claim("a", "ann", epoch) };
+    assert_eq!(work::reclaim(&db, &exact(1, 2)).unwrap(), Ok(()));
+    assert_eq!(work::reclaim(&db, &exact(1, 3)).unwrap(), Err(ClaimRefused::Stale { saved: 2 }));
+    assert_eq!(work::reclaim(&db, &exact(2, 2)).unwrap(), Err(ClaimRefused::Stale { saved: 2 }), "upward only");
+    let nobody = Claim { from: Some(1), ..claim("a", "nobody", 2) };
+    assert_eq!(work::reclaim(&db, &nobody).unwrap(), Err(ClaimRefused::Unknown));
+    assert_eq!(work::save(&db, &before).unwrap(), Written::Stale);
+    let now = Saved { epoch: 2, gold: 90, ..before };
+    assert_eq!(work::save(&db, &now).unwrap(), Written::Yes);
+    assert_eq!(work::load(&db, "ann").unwrap(), Some(now));
+    assert_eq!(crate::ledger::audit(&path).unwrap().intervals, 1, "it begins when the player is in play again");
 }
 
 #[test]
@@ -291,7 +331,7 @@ proptest! {
                             }
                         }
                         Err(e) => {
-                            prop_assert_eq!(e, ClaimRefused::Stale { highest });
+                            prop_assert_eq!(e, ClaimRefused::Stale { saved: highest });
                             prop_assert_eq!(ahead, 0);
                         }
                     }

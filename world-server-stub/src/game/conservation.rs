@@ -156,6 +156,7 @@ impl Realm {
                 player: character.clone(),
                 character,
                 epoch: self.players[player].epoch,
+                from: None,
                 instance: self.servers[to].name.clone(),
                 at: self.now,
             },
@@ -315,12 +316,14 @@ impl Realm {
         let state = formats.decode(blob.format, &blob.state).unwrap();
         let who = Who { player: name(player), character: name(player), party: None };
         let epoch = epoch + 1;
-        self.servers[to].game.prepare(seat(player), who, epoch, state, Place::shared("harbor"), self.now);
-        let (life, who, _, carried) = self.servers[to].game.activating(seat(player), epoch).unwrap();
+        let (from_epoch, harbor) = (Some(epoch - 1), Place::shared("harbor"));
+        self.servers[to].game.prepare(seat(player), who, from_epoch, epoch, state, harbor, self.now);
+        let (life, who, from_epoch, _, carried) = self.servers[to].game.activating(seat(player), epoch).unwrap();
         let claim = Claim {
             player: who.player,
             character: who.character,
             epoch,
+            from: from_epoch,
             instance: self.servers[to].name.clone(),
             at: self.now,
         };

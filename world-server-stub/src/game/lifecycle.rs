@@ -14,6 +14,19 @@ use crate::db::work::{HomeMark, Saved, Written};
 /// Saves are spread over this many slots of the save period, so that a login storm does not become a save storm.
 const SAVE_SLOTS: u32 = 40;
 
+/// A claim for a player who is here already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reclaiming {
+    /// Which stay on that seat; answer [`Game::reclaimed`] with it.
+    pub life: u64,
+    /// Whose.
+    pub who: Who,
+    /// Where they are.
+    pub place: Place,
+    /// The epoch that is held.
+    pub held: u64,
+}
+
 impl Game {
     /// A number for a stay that begins; see [`Game::arrive`].
     pub fn next_life(&mut self) -> u64 {
@@ -48,16 +61,28 @@ impl Game {
         self.take_seat(seat, now, out);
     }
 
-    /// Holds a player inert, for a hand-over that is not committed yet.
-    pub fn prepare(&mut self, seat: u32, who: Who, epoch: u64, mut state: CharacterState, place: Place, now: Mono) {
+    /// Holds a player inert, for a hand-over that is not committed yet. `from`: the epoch that its claim must be from.
+    #[expect(clippy::too_many_arguments, reason = "an arrival is all of these, and a struct would be made only here")]
+    pub fn prepare(
+        &mut self,
+        seat: u32,
+        who: Who,
+        from: Option<u64>,
+        epoch: u64,
+        mut state: CharacterState,
+        place: Place,
+        now: Mono,
+    ) {
         settle(&mut state, &place);
         let life = self.next_life();
         self.stand_up(seat);
-        self.sit(seat, Player::new(life, who, epoch, state, place, now));
+        let mut player = Player::new(life, who, epoch, state, place, now);
+        player.from = from;
+        self.sit(seat, player);
     }
 
     /// The hand-over is committed: what to claim for the player held inert. `None`: nobody is.
-    pub fn activating(&mut self, seat: u32, epoch: u64) -> Option<(u64, Who, Place, Saved)> {
+    pub fn activating(&mut self, seat: u32, epoch: u64) -> Option<(u64, Who, Option<u64>, Place, Saved)> {
         let formats = self.rules.formats.clone();
         let player = self.player_mut(seat)?;
         if player.phase != Phase::Prepared || player.epoch != epoch {
@@ -65,7 +90,7 @@ impl Game {
         }
         player.phase = Phase::Activating;
         let saved = Saved::new(&player.state, epoch, &formats);
-        Some((player.life, player.who.clone(), player.place.clone(), saved))
+        Some((player.life, player.who.clone(), player.from, player.place.clone(), saved))
     }
 
     /// The claim of a hand-over is committed, with this state.
@@ -101,10 +126,33 @@ impl Game {
         let Some(player) = self.player_mut(seat) else { return };
         player.parked = true;
         player.moved = None;
-        if player.phase == Phase::Seated && player.dirty && player.lock.is_none() && !player.lost {
+        if player.may_save() {
             self.save(seat, SaveFor::Upkeep, out);
         }
         out.extend(self.home_ends(seat).map(Out::HomeEnds));
+    }
+
+    /// Another gateway takes the player over, who is parked or frozen: what to claim `epoch` with. Nothing of them is written
+    /// until [`Game::reclaimed`]. `None`: nobody is held there.
+    pub fn reclaiming(&mut self, seat: u32, epoch: u64, out: &mut Vec<Out>) -> Option<Reclaiming> {
+        let player = self.player_mut(seat).filter(|p| matches!(p.phase, Phase::Seated | Phase::Frozen) && !p.lost)?;
+        let held = player.epoch;
+        player.claims = Some(epoch);
+        let reclaiming = Reclaiming { life: player.life, who: player.who.clone(), place: player.place.clone(), held };
+        // It has ended already, unless the host forgot to park them.
+        out.extend(self.home_ends(seat).map(Out::HomeEnds));
+        Some(reclaiming)
+    }
+
+    /// The claim is answered: `Ok` and everything is written under the new epoch; `Err(true)`: another home has the player;
+    /// `Err(false)`: it failed, and the old epoch is still theirs.
+    pub fn reclaimed(&mut self, seat: u32, life: u64, outcome: Result<(), bool>) {
+        let Some(player) = self.player_mut(seat).filter(|p| p.life == life) else { return };
+        let Some(epoch) = player.claims.take() else { return };
+        match outcome {
+            Ok(()) => player.epoch = epoch,
+            Err(elsewhere) => player.lost |= elsewhere,
+        }
     }
 
     /// The player is back.
@@ -150,7 +198,7 @@ impl Game {
     /// is saved first: if the new home is this very process, its claim comes behind the save and reads it; if it is another,
     /// the guard refuses the write.
     pub fn release(&mut self, seat: u32, out: &mut Vec<Out>) {
-        if self.player(seat).is_some_and(|p| p.phase == Phase::Seated && p.dirty && p.lock.is_none() && !p.lost) {
+        if self.player(seat).is_some_and(Player::may_save) {
             self.save(seat, SaveFor::Upkeep, out);
         }
         out.extend(self.home_ends(seat).map(Out::HomeEnds));
@@ -209,7 +257,7 @@ impl Game {
     pub fn save_all(&mut self, stopping: bool, out: &mut Vec<Out>) {
         for seat in self.all_seats() {
             let Some(player) = self.player(seat) else { continue };
-            if player.phase == Phase::Seated && player.dirty && player.lock.is_none() && !player.lost {
+            if player.may_save() {
                 self.save(seat, SaveFor::Upkeep, out);
             }
             if stopping {

@@ -27,6 +27,7 @@ use crate::db::work::{HomeMark, Saved};
 
 use area::Areas;
 pub use area::{Place, ZONE_FORMAT};
+pub use lifecycle::Reclaiming;
 pub use player::Who;
 use player::{Phase, Player};
 

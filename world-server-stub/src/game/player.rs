@@ -6,8 +6,9 @@
 //!                                     attach ------+   +--leave--> (gone)
 //!                                                  +------- thaw -------+
 //! ```
-//! While `Seated` a player may be *parked* (connection lost: nothing changes) and *locked* (a trade with somebody is on its
-//! way to the database: nothing of theirs may change until it is there).
+//! While `Seated` a player may be *parked* (connection lost: nothing changes), *locked* (a trade with somebody is on its
+//! way to the database: nothing of theirs may change until it is there) and *claimed anew* (another gateway takes them over:
+//! nothing may be written until the new epoch is theirs).
 
 use std::collections::VecDeque;
 
@@ -76,12 +77,16 @@ pub(super) struct Player {
     pub(super) life: u64,
     pub(super) who: Who,
     pub(super) epoch: u64,
+    /// While `Prepared`: the epoch that the claim must be from.
+    pub(super) from: Option<u64>,
     pub(super) state: CharacterState,
     pub(super) place: Place,
     pub(super) phase: Phase,
     pub(super) parked: bool,
     /// The trade that holds this player still.
     pub(super) lock: Option<u64>,
+    /// The epoch that is being claimed for a player who is here already.
+    pub(super) claims: Option<u64>,
     pub(super) ending: Option<Ending>,
     /// The database refused a write: another home has this player, and nothing done here counts any more.
     pub(super) lost: bool,
@@ -109,11 +114,13 @@ impl Player {
             life,
             who,
             epoch,
+            from: None,
             state,
             place,
             phase: Phase::Prepared,
             parked: false,
             lock: None,
+            claims: None,
             ending: None,
             lost: false,
             waiting: VecDeque::new(),
@@ -137,6 +144,15 @@ impl Player {
 
     /// Whether the next action may be applied, as far as this player is concerned.
     pub(super) fn may_act(&self) -> bool {
-        self.phase == Phase::Seated && !self.lost && self.lock.is_none() && (!self.parked || self.ending.is_some())
+        self.phase == Phase::Seated
+            && !self.lost
+            && self.lock.is_none()
+            && self.claims.is_none()
+            && (!self.parked || self.ending.is_some())
+    }
+
+    /// Whether there is something to save, and it may be saved now.
+    pub(super) fn may_save(&self) -> bool {
+        self.phase == Phase::Seated && self.dirty && self.lock.is_none() && self.claims.is_none() && !self.lost
     }
 }

@@ -39,7 +39,7 @@ impl Game {
         let every = self.rules.save_every;
         let Some(player) = self.player_mut(seat) else { return };
         let overdue = player.asked.as_ref().is_some_and(|asked| now.since(asked.at) >= ASKED_FOR);
-        let save = player.dirty && player.lock.is_none() && now >= player.save_at;
+        let save = player.may_save() && now >= player.save_at;
         if now >= player.save_at {
             player.save_at = now + every;
         }

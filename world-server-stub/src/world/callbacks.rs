@@ -8,13 +8,13 @@ use tidegate_types::{Epoch, Now};
 use tidegate_world::{Arrival, Cx, Frozen, LeaveReason, Place as WorldPlace, Refusal, Reply, Seat, World, Zone};
 use tracing::{debug, info, warn};
 
-use super::words::{claimed, greet, our_place, who, world_place};
+use super::words::{claimed, greet, our_place, stale, who, world_place};
 use super::{Arrived, Done, Stub, ledger_written, tell};
 use crate::character::BadState;
 use crate::db::Failure;
-use crate::db::work::{self, Attach};
+use crate::db::work::{self, Attach, ClaimRefused};
 use crate::faults::Step;
-use crate::game::{Place, ZONE_FORMAT, entered};
+use crate::game::{Place, Reclaiming, ZONE_FORMAT, entered};
 
 impl World for Stub {
     fn formats(&self) -> tidegate_world::Formats {
@@ -46,7 +46,7 @@ impl World for Stub {
         let life = self.game.next_life();
         let rules = self.game.rules().clone();
         let request = Attach {
-            claim: self.claim(&who, arrival.epoch.0, cx.now()),
+            claim: self.claim(&who, arrival.from.map(|from| from.0), arrival.epoch.0, cx.now()),
             placed: place.is_some(),
             zones: rules.zones.clone(),
             entry: match &place {
@@ -161,18 +161,19 @@ impl World for Stub {
             let refusal = world_place(&place).map_or(Refusal::Unknown, Refusal::WrongZone);
             return reply.send(Err(refusal));
         }
-        self.game.prepare(arrival.seat.0, who, arrival.epoch.0, state, place, cx.now());
+        let from = arrival.from.map(|from| from.0);
+        self.game.prepare(arrival.seat.0, who, from, arrival.epoch.0, state, place, cx.now());
         reply.send(Ok(()));
     }
 
     fn activate(&mut self, cx: &mut Cx<'_>, seat: Seat, epoch: Epoch, reply: Reply<Result<WorldPlace, Refusal>>) {
         self.drain(cx);
         self.die_if_asked(Step::Activate);
-        let Some((life, who, place, carried)) = self.game.activating(seat.0, epoch.0) else {
+        let Some((life, who, from, place, carried)) = self.game.activating(seat.0, epoch.0) else {
             reply.send(Err(Refusal::Unknown));
             return;
         };
-        let claim = self.claim(&who, epoch.0, cx.now());
+        let claim = self.claim(&who, from, epoch.0, cx.now());
         let rules = self.game.rules().clone();
         let formats = rules.formats.clone();
         let (inbox, outbox) = (self.inbox.0.clone(), cx.outbox());
@@ -186,6 +187,32 @@ impl World for Stub {
                     greet(answer, reply, &outbox, seat.0, &hello);
                 }
                 Err(refusal) => reply.send(Err(refusal)),
+            },
+        );
+    }
+
+    fn reclaim(&mut self, cx: &mut Cx<'_>, seat: Seat, epoch: Epoch, reply: Reply<Result<WorldPlace, Refusal>>) {
+        self.drain(cx);
+        let Some(Reclaiming { life, who, place, held }) = self.game.reclaiming(seat.0, epoch.0, &mut self.out) else {
+            reply.send(Err(Refusal::StaleEpoch { highest: epoch, saved: None }));
+            return;
+        };
+        self.act(cx);
+        let claim = self.claim(&who, Some(held), epoch.0, cx.now());
+        let inbox = self.inbox.0.clone();
+        self.store.submit(
+            move |db| work::reclaim(db, &claim),
+            move |outcome| {
+                let (done, answer) = match outcome {
+                    Ok(Ok(())) => (Ok(()), world_place(&place).ok_or(Refusal::Unknown)),
+                    Ok(Err(ClaimRefused::Stale { saved })) => (Err(true), Err(stale(saved))),
+                    // The row is gone: nothing of the player can be saved here any more.
+                    Ok(Err(_)) => (Err(true), Err(stale(0))),
+                    Err(Failure::Behind | Failure::Closed) => (Err(false), Err(Refusal::NotReady)),
+                    Err(e @ Failure::Sql(_)) => (Err(false), Err(Refusal::Game(e.to_string()))),
+                };
+                tell(&inbox, Done::Reclaimed { seat: seat.0, life, outcome: done });
+                reply.send(answer);
             },
         );
     }

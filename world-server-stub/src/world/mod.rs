@@ -41,6 +41,7 @@ const ZONES_EVERY: Duration = Duration::from_secs(2);
 enum Done {
     Attached { seat: u32, life: u64, arrived: Box<Arrived> },
     Activated { seat: u32, life: u64, state: Box<CharacterState> },
+    Reclaimed { seat: u32, life: u64, outcome: Result<(), bool> },
     Saved { seat: u32, life: u64, why: SaveFor, outcome: Result<Written, Failure> },
     Traded { id: u64, outcome: Result<Traded, Failure> },
 }
@@ -125,6 +126,7 @@ impl Stub {
                 self.game.arrive(seat, life, who, epoch, state, place, cause, now, &mut self.out);
             }
             Done::Activated { seat, life, state } => self.game.activated(seat, life, *state, now, &mut self.out),
+            Done::Reclaimed { seat, life, outcome } => self.game.reclaimed(seat, life, outcome),
             Done::Saved { seat, life, why, outcome } => {
                 self.game.saved(seat, life, why, &outcome, now, &mut self.out);
             }
@@ -241,11 +243,12 @@ impl Stub {
             .collect()
     }
 
-    fn claim(&self, who: &Who, epoch: u64, at: Mono) -> Claim {
+    fn claim(&self, who: &Who, from: Option<u64>, epoch: u64, at: Mono) -> Claim {
         Claim {
             player: who.player.clone(),
             character: who.character.clone(),
             epoch,
+            from,
             instance: self.instance.to_string(),
             at,
         }

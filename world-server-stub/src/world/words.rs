@@ -36,7 +36,7 @@ pub(super) fn claimed(
             warn!(character = saved.character, error = %e, "a saved character cannot be read");
             Refusal::Game(e.to_string())
         }),
-        Ok(Err(ClaimRefused::Stale { highest })) => Err(Refusal::StaleEpoch(Epoch(highest))),
+        Ok(Err(ClaimRefused::Stale { saved })) => Err(stale(saved)),
         Ok(Err(ClaimRefused::WrongZone { zone })) => {
             Err(world_place(&Place::shared(&zone)).map_or(Refusal::Unknown, Refusal::WrongZone))
         }
@@ -48,6 +48,11 @@ pub(super) fn claimed(
         Err(Failure::Behind | Failure::Closed) => Err(Refusal::NotReady),
         Err(e @ Failure::Sql(_)) => Err(Refusal::Game(e.to_string())),
     }
+}
+
+/// The word for a claim that came too late, or from another epoch than the database has.
+pub(super) fn stale(saved: u64) -> Refusal {
+    Refusal::StaleEpoch { highest: Epoch(saved), saved: Some(Epoch(saved)) }
 }
 
 pub(super) fn bytes_of(event: &Event) -> Bytes {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tidegate_proto::stub::v1::{Give, SpendItem, action};
 use tidegate_proto::v1::gateway_to_world::Message as ToWorld;
+use tidegate_proto::v1::world_to_gateway::Message as FromWorld;
 use tidegate_proto::v1::{Activate, Cause, Release};
 
 use crate::harness::{Fleet, LEASE_MS, be_a_server, place, until};
@@ -97,6 +98,49 @@ async fn a_paused_server_wakes_up_and_says_nothing() {
     assert_eq!(one(&db, "SELECT gold FROM characters"), i64::try_from(entered.gold).unwrap());
     fleet.kill();
     fleet.stop().await;
+}
+
+/// What came while it was stopped lies in its socket, and a save may lie in its queue: neither is acted on, and nothing is
+/// said, before a heartbeat that was sent after waking is answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_server_whose_gateway_has_given_it_up_does_nothing() {
+    let mut fleet = Fleet::new().await;
+    let mut a = fleet.start_process("s-a", "--save-every-ms 100").await;
+    a.attach(1, "ann", 1, None).await.unwrap();
+    a.entered(1).await;
+    a.act(1, 1, ping("saved"));
+    a.answer(1).await;
+    let db = Connection::open(fleet.database()).unwrap();
+    until("the save", || (one(&db, "SELECT applied FROM characters") == 1).then_some(())).await;
+    a.unasked();
+    fleet.pause(true);
+    // Written to its socket while it sleeps.
+    a.act(1, 2, buy());
+    a.answering.store(false, std::sync::atomic::Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(u64::from(LEASE_MS) * 11 / 10)).await;
+    let mut b = fleet.start("s-b", &[]).await;
+    b.attach_for(Cause::Crash, 1, "ann", 2, None).await.unwrap();
+    b.entered(1).await;
+
+    let seen = "SELECT seen_us FROM processes WHERE server = 's-a'";
+    let before = one(&db, seen);
+    fleet.pause(false);
+    until("it ticks on", || (one(&db, seen) > before + 1_000_000).then_some(())).await;
+    assert_eq!(a.unasked(), [], "something was said without a lease");
+    assert_eq!(one(&db, "SELECT applied FROM characters"), 1);
+    // Answered again, it may speak, but the character is another home's.
+    a.answering.store(true, std::sync::atomic::Ordering::SeqCst);
+    a.hear("the end", |message| if let FromWorld::Eject(it) = message { Some(it.clone()) } else { None }).await;
+    let row = "SELECT epoch * 1000 + applied FROM characters";
+    assert_eq!(one(&db, row), 2001);
+    assert!(
+        one(&db, "SELECT value FROM counters WHERE name = 'stale_writes_refused'") > 0,
+        "the guard was never asked"
+    );
+    fleet.kill();
+    fleet.stop().await;
+    let audit = fleet.audit();
+    assert_eq!((audit.duplicate_epochs, audit.gold_total), (0, ALL_THE_GOLD), "{audit:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -221,7 +222,8 @@ impl Fleet {
         ])
     }
 
-    async fn link(&self, id: &str) -> Server {
+    /// Opens another link to a server.
+    pub(crate) async fn link(&self, id: &str) -> Server {
         let desk = self.manager.desk.clone();
         let addr = until("the server serves", || desk.lock().unwrap().links.get(id).copied()).await;
         let pki = self.dir.path().join("pki");
@@ -269,6 +271,8 @@ pub(crate) async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) ->
 
 /// A gateway's link to one world server.
 pub(crate) struct Server {
+    /// Whether heartbeats are answered.
+    pub(crate) answering: Arc<AtomicBool>,
     sender: tidegate_link::Sender<GatewayToWorld>,
     inbox: mpsc::UnboundedReceiver<LinkEvent<WorldToGateway>>,
     /// What came while something else was waited for.
@@ -282,14 +286,15 @@ impl Server {
             gateway_instance: vec![1; 16],
             realm: "eu-1".to_owned(),
             lease_ms: LEASE_MS,
-            stream: 0,
-            streams: 0,
+            ..LinkHello::default()
         };
         let (link, world) = Dialer::new(identity).unwrap().connect(addr, tls_name, hello).await.unwrap();
         assert_eq!(world.server_id, id);
         let (inbox_in, inbox) = mpsc::unbounded_channel();
         let sender = link.sender.clone();
         let mut receiver = link.receiver;
+        let answering = Arc::new(AtomicBool::new(true));
+        let answers = answering.clone();
         tokio::spawn(async move {
             let mut batch = Vec::new();
             while receiver.recv(&mut batch).await.is_some() {
@@ -300,7 +305,9 @@ impl Server {
                             ..
                         } => {
                             let ack = HeartbeatAck { sequence: beat.sequence };
-                            link.sender.control(0, to_world(ToWorld::HeartbeatAck(ack))).ok();
+                            if answers.load(Ordering::SeqCst) {
+                                link.sender.control(0, to_world(ToWorld::HeartbeatAck(ack))).ok();
+                            }
                         }
                         other => {
                             inbox_in.send(other).ok();
@@ -309,7 +316,20 @@ impl Server {
                 }
             }
         });
-        Self { sender, inbox, kept: Vec::new() }
+        Self { answering, sender, inbox, kept: Vec::new() }
+    }
+
+    /// Closes the link.
+    pub(crate) fn close(&self) {
+        self.sender.close(tidegate_proto::CloseCode::Done, "test");
+    }
+
+    /// What has come and was not waited for, but what the link says of itself.
+    pub(crate) fn unasked(&mut self) -> Vec<LinkEvent<WorldToGateway>> {
+        while let Ok(event) = self.inbox.try_recv() {
+            self.kept.push(event);
+        }
+        std::mem::take(&mut self.kept)
     }
 
     pub(crate) fn say(&self, handle: u32, message: ToWorld) {
@@ -404,10 +424,22 @@ impl Server {
         epoch: u64,
         place: Option<Place>,
     ) -> Result<Place, tidegate_proto::v1::AttachRefused> {
-        let attach = Attach { handle, identity: Some(identity(character)), epoch, place, cause: cause.into() };
+        let attach = Attach { place, cause: cause.into(), ..Attach::default() };
+        self.attach_as(attach, handle, character, epoch).await.map(|attached| attached.place.unwrap())
+    }
+
+    /// Attaches as `how` says beyond the character.
+    pub(crate) async fn attach_as(
+        &mut self,
+        how: Attach,
+        handle: u32,
+        character: &str,
+        epoch: u64,
+    ) -> Result<tidegate_proto::v1::Attached, tidegate_proto::v1::AttachRefused> {
+        let attach = Attach { handle, identity: Some(identity(character)), epoch, ..how };
         self.say(handle, ToWorld::Attach(attach));
         self.hear("the attach's answer", |message| match message {
-            FromWorld::Attached(it) if it.handle == handle => Some(Ok(it.place.clone().unwrap())),
+            FromWorld::Attached(it) if it.handle == handle => Some(Ok(it.clone())),
             FromWorld::AttachRefused(it) if it.handle == handle => Some(Err(it.clone())),
             _ => None,
         })
@@ -441,6 +473,7 @@ impl Server {
             digest: frozen.digest,
             place: Some(place),
             cause: Cause::Zone.into(),
+            ..Prepare::default()
         };
         self.say(handle, ToWorld::Prepare(prepare));
         self.hear("the prepare's answer", |message| match message {

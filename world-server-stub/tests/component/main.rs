@@ -3,14 +3,16 @@
 mod crashes;
 mod harness;
 
-use harness::{Fleet, place};
+use harness::{Fleet, LONG, place};
 use prost::Message;
 use tidegate_proto::stub::v1::{Give, GoTo, Ping, Position, Snapshot, SpendItem, ZoneState, action};
 use tidegate_proto::v1::gateway_to_world::Message as ToWorld;
 use tidegate_proto::v1::world_directive::Message as Directive;
 use tidegate_proto::v1::world_report::Message as Report;
 use tidegate_proto::v1::world_to_gateway::Message as FromWorld;
-use tidegate_proto::v1::{Activate, Barrier, BarrierRelease, Leave, RefusalReason, Release, Thaw, TransferRefused};
+use tidegate_proto::v1::{
+    Activate, Attach, Barrier, BarrierRelease, Cause, Channel, Leave, RefusalReason, Release, Thaw, TransferRefused,
+};
 
 pub(crate) const ALL_THE_GOLD: u64 = 1_000_000_000;
 
@@ -170,5 +172,87 @@ async fn faults_show_on_demand() {
     fleet.report("s-a", |r| matches!(r, Report::Status(s) if s.players == 8).then_some(())).await;
     let build = fleet.report("s-b", |r| if let Report::Register(x) = r { Some(x.build.clone()) } else { None }).await;
     assert_eq!(build, "1.8.0");
+    fleet.stop().await;
+}
+
+/// Two gateways, one server: the second takes the player over, in memory, with a claim from exactly the epoch that is held.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_player_taken_over_keeps_everything_and_is_saved_under_the_new_epoch() {
+    let mut fleet = Fleet::new().await;
+    let mut first = fleet.start("s-a", &["--save-every-ms", "60000"]).await;
+    let mut second = fleet.link("s-a").await;
+    first.attach(1, "ann", 1, Some(place("harbor"))).await.unwrap();
+    first.entered(1).await;
+    first.act(1, 1, action::Kind::Item(SpendItem { sell: false }));
+    assert_eq!(first.answer(1).await.gold, 90);
+    let take = || Attach {
+        take_over: true,
+        cause: Cause::Resume.into(),
+        channel: Some(Channel { down: 2, ..Channel::default() }),
+        ..Attach::default()
+    };
+    let taken = second.attach_as(take(), 3, "ann", 2).await.unwrap();
+    assert_eq!(taken.channel, Some(Channel { up: 1, down: 2, ..Channel::default() }));
+    first.hear("TakenOver", |m| if let FromWorld::TakenOver(it) = m { Some(it.clone()) } else { None }).await;
+    second.act(3, 2, action::Kind::Item(SpendItem { sell: false }));
+    let answer = second.answer(3).await;
+    assert_eq!((answer.gold, answer.items, answer.epoch), (80, 2, 2));
+    // Back to the first, while frozen in a hand-over that the second will not end: not as long as its link lives.
+    second.freeze(3, 2).await;
+    let refused = first.attach_as(take(), 1, "ann", 3).await.unwrap_err();
+    assert_eq!(refused.reason(), RefusalReason::NotReady);
+    second.close();
+    // Until the server knows that the link is gone.
+    let taken = tokio::time::timeout(LONG, async {
+        loop {
+            match first.attach_as(take(), 1, "ann", 3).await {
+                Ok(taken) => break taken,
+                Err(refused) => assert_eq!(refused.reason(), RefusalReason::NotReady),
+            }
+        }
+    });
+    let taken = taken.await.expect("it notices");
+    assert_eq!(taken.epoch, 3);
+    first.act(1, 3, ping("home again"));
+    assert_eq!(first.answer(1).await.epoch, 3);
+    first.say(1, ToWorld::Leave(Leave { handle: 1, epoch: 3, reason: "logout".into() }));
+    first.hear("Left", |m| if let FromWorld::Left(it) = m { Some(*it) } else { None }).await;
+    fleet.stop().await;
+    let audit = fleet.audit();
+    assert_eq!((audit.overlaps, audit.duplicate_epochs, audit.gold_total), (0, 0, ALL_THE_GOLD), "{audit:?}");
+    assert_eq!((audit.intervals, audit.stale_writes_refused), (3, 0), "one interval an epoch: {audit:?}");
+    let db = rusqlite::Connection::open(fleet.database()).unwrap();
+    let row: (i64, i64, i64) = db
+        .query_row("SELECT epoch, gold, applied FROM characters", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .unwrap();
+    assert_eq!(row, (3, 80, 3));
+}
+
+/// A server that slept through a change of home is asked for the player by a gateway that does not know of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_take_over_of_a_player_who_lives_elsewhere_is_refused_by_the_database() {
+    let mut fleet = Fleet::new().await;
+    let mut a = fleet.start("s-a", &[]).await;
+    let mut b = fleet.start("s-b", &[]).await;
+    a.attach(1, "ann", 1, Some(place("harbor"))).await.unwrap();
+    a.entered(1).await;
+    let from = |from| Attach { from_epoch: Some(from), cause: Cause::Crash.into(), ..Attach::default() };
+    // A claim must be from what is saved, were it only higher than it.
+    for wrong in [0, 2] {
+        let refused = b.attach_as(from(wrong), 1, "ann", 3).await.unwrap_err();
+        let told = (refused.reason(), refused.highest_epoch, refused.saved_epoch);
+        assert_eq!(told, (RefusalReason::StaleEpoch, 1, 1));
+    }
+    assert_eq!(b.attach_as(from(5), 1, "new", 6).await.unwrap_err().reason(), RefusalReason::StaleEpoch);
+    b.attach_as(from(0), 2, "new", 6).await.unwrap();
+    b.attach_as(from(1), 1, "ann", 3).await.unwrap();
+    let take = Attach { take_over: true, cause: Cause::Resume.into(), ..Attach::default() };
+    let refused = a.attach_as(take.clone(), 2, "ann", 4).await.unwrap_err();
+    let told = (refused.reason(), refused.highest_epoch, refused.saved_epoch);
+    assert_eq!(told, (RefusalReason::StaleEpoch, 3, 3));
+    let refused = a.attach_as(take, 2, "ann", 5).await.unwrap_err();
+    assert_eq!(refused.reason(), RefusalReason::Unknown, "forgotten");
+    b.act(1, 1, ping("here"));
+    assert_eq!(b.answer(1).await.epoch, 3);
     fleet.stop().await;
 }

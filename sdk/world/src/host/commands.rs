@@ -1,6 +1,7 @@
 //! What the world says: frames, transfers, statuses and answers, carried out in the order in which it said them.
 
 use bytes::Bytes;
+use tidegate_proto::frame::MAX_GAME_BODY;
 use tidegate_proto::v1::{self, world_to_gateway};
 
 use super::engine::Engine;
@@ -59,12 +60,44 @@ impl<W: World> Engine<W> {
     }
 
     fn send(&mut self, seat: Seat, body: Bytes) {
-        match self.seats.outward(seat) {
-            Outward::Send((link, handle)) if self.sessions.get_mut(seat).to_player.is_empty() => {
-                self.emit((link, handle), Outgoing::Game(body));
-            }
-            Outward::Send(_) | Outward::Hold => self.hold_outward(seat, body),
-            Outward::Drop => tracing::debug!(seat = seat.0, "frame to a player who is not here"),
+        if body.len() > MAX_GAME_BODY {
+            // A gateway would drop it, and both would count differently from then on.
+            return tracing::warn!(seat = seat.0, bytes = body.len(), "a frame too long for the wire is dropped");
+        }
+        let outward = self.seats.outward(seat);
+        if outward == Outward::Drop {
+            return tracing::debug!(seat = seat.0, "frame to a player who is not here");
+        }
+        let is_bound = self.seats.link_of(seat).is_some();
+        let channel = &mut self.sessions.get_mut(seat).channel;
+        channel.push(&body);
+        match outward {
+            Outward::Send(at) if channel.send_last() => self.emit(at, Outgoing::Game(body)),
+            Outward::Send(_) => self.send_all(seat),
+            // While there is no link what falls out is told as a gap when there is one.
+            Outward::Hold if is_bound && channel.breaks() => self.decide_eject(seat),
+            Outward::Hold | Outward::Drop => {}
+        }
+    }
+
+    /// Tells gateways how many frames of their players were received.
+    pub(super) fn tell_counts(&mut self) {
+        let seats = &self.seats;
+        let is_later = |seat| seats.is_counted(seat).is_none() && seats.link_of(seat).is_some();
+        let mut batches: Vec<(LinkKey, u32, v1::FramesReceived)> = Vec::new();
+        for (seat, count) in self.sessions.take_counted(is_later) {
+            // On no link: told by the next `Attached`.
+            let Some((key, handle)) = self.seats.is_counted(seat) else { continue };
+            let Some(stream) = self.links.get_mut(key).map(|link| link.stream_of(handle)) else { continue };
+            let batch = match batches.iter_mut().position(|(of, on, _)| (*of, *on) == (key, stream)) {
+                Some(found) => &mut batches[found].2,
+                None => &mut batches.push_mut((key, stream, v1::FramesReceived::default())).2,
+            };
+            batch.handles.push(handle);
+            batch.counts.push(count);
+        }
+        for (key, stream, batch) in batches {
+            self.emit((key, stream), Outgoing::Control(world_to_gateway::Message::FramesReceived(batch)));
         }
     }
 

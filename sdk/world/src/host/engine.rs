@@ -7,9 +7,10 @@ use bytes::Bytes;
 use tidegate_proto::CloseCode;
 use tidegate_types::{Clock, Mono, SystemClock};
 
+use super::channel::Counted;
 use super::directives::Duties;
 use super::links::{Links, Outgoing};
-use super::sessions::Sessions;
+use super::sessions::{Kept, Sessions};
 use crate::config::Config;
 use crate::convert;
 use crate::cx::{Cx, Leases, Outbox, Question, Reply};
@@ -67,6 +68,8 @@ impl<W: World> Engine<W> {
                 Tell::Abort => world.abort(cx, seat),
             }),
             Step::Say { at, what } => self.say(at, what),
+            Step::Open { seat, channel } => self.sessions.open(seat, Counted::open(&channel)),
+            Step::Resume { seat, channel } => self.sessions.get_mut(seat).channel.resume(channel),
             Step::Flush(seat) => self.flush(seat),
             Step::Vacated(seat) => self.sessions.forget(seat),
         }
@@ -81,11 +84,22 @@ impl<W: World> Engine<W> {
             Request::Freeze => world.freeze(cx, seat, Reply::new(&queue, question)),
             Request::Prepare(arrival, state) => world.prepare(cx, arrival, state, Reply::new(&queue, question)),
             Request::Activate(epoch) => world.activate(cx, seat, epoch, Reply::new(&queue, question)),
+            Request::Reclaim(epoch) => world.reclaim(cx, seat, epoch, Reply::new(&queue, question)),
         });
     }
 
     pub(super) fn say(&mut self, at: At, what: Said) {
-        self.emit(at, Outgoing::Control(convert::said(at.1, what)));
+        let channel = match &what {
+            Said::Attached { .. } => self.seats.seat_at(at).map(|seat| self.sessions.get_mut(seat).channel.attached()),
+            Said::TakenOver { .. } | Said::Eject(_) => {
+                if let Some(link) = self.links.get_mut(at.0).filter(|_| self.seats.seat_at(at).is_none()) {
+                    link.forget_frames(at.1);
+                }
+                None
+            }
+            _ => None,
+        };
+        self.emit(at, Outgoing::Control(convert::said(at.1, what, channel)));
     }
 
     pub(super) fn emit(&mut self, (link, handle): At, outgoing: Outgoing) {
@@ -97,11 +111,7 @@ impl<W: World> Engine<W> {
 
     /// The player is in play, perhaps on another link: what waited may flow.
     fn flush(&mut self, seat: Seat) {
-        while let Outward::Send(at) = self.seats.outward(seat)
-            && let Some(body) = self.sessions.get_mut(seat).to_player.pop()
-        {
-            self.emit(at, Outgoing::Game(body));
-        }
+        self.send_all(seat);
         self.sessions.get_mut(seat).forget_sent();
         self.tell_status(seat, true);
         while self.may_act(seat)
@@ -111,26 +121,35 @@ impl<W: World> Engine<W> {
         }
     }
 
+    /// Sends what waits for the player, if it may go now.
+    pub(super) fn send_all(&mut self, seat: Seat) {
+        let Outward::Send(at) = self.seats.outward(seat) else { return };
+        let channel = &mut self.sessions.get_mut(seat).channel;
+        let frames = channel.send_all();
+        if channel.breaks() {
+            return self.decide_eject(seat);
+        }
+        for body in frames {
+            self.emit(at, Outgoing::Game(body));
+        }
+    }
+
     /// True while the player may be simulated.
     pub(super) fn may_act(&self, seat: Seat) -> bool {
         let until = self.seats.link_of(seat).and_then(|(link, _)| self.links.until(link));
         self.seats.is_live(seat) && until.is_some_and(|until| self.now() < until)
     }
 
-    pub(super) fn hold_outward(&mut self, seat: Seat, body: Bytes) {
-        if !self.sessions.get_mut(seat).to_player.push(body) {
-            self.decide_eject(seat);
-        }
-    }
-
     pub(super) fn hold_inward(&mut self, seat: Seat, body: Bytes) {
-        if !self.sessions.get_mut(seat).to_world.push(body) {
-            self.decide_eject(seat);
+        match self.sessions.get_mut(seat).to_world.push(body) {
+            Kept::Yes => self.sessions.received(seat),
+            Kept::No => self.decide_eject(seat),
+            Kept::Never => {}
         }
     }
 
     /// A stream with a hole in it must end. By way of the queue, so that a decision being carried out is not disturbed.
-    fn decide_eject(&self, seat: Seat) {
+    pub(super) fn decide_eject(&self, seat: Seat) {
         tracing::warn!(seat = seat.0, "too many frames wait for a player; the session is ended");
         self.outbox.eject(seat, "too_many_frames_wait");
     }

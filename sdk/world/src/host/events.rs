@@ -1,6 +1,8 @@
 //! What comes over the links: their beginning and end, leases, and events, each handled when its link's lease and the world's
 //! state allow it, in the order of its stream.
 
+use std::time::Duration;
+
 use tidegate_link::Event;
 use tidegate_proto::v1::{self, GatewayToWorld, gateway_to_world, world_to_gateway};
 use tidegate_types::SessionId;
@@ -8,7 +10,7 @@ use tidegate_types::SessionId;
 use super::engine::Engine;
 use super::links::{Arrived, OpenLink, Outgoing};
 use crate::convert;
-use crate::seats::{LinkKey, Said};
+use crate::seats::{Held, LinkKey, Said};
 use crate::world::{Refusal, World};
 
 /// What the manager's smoke test calls itself in its `LinkHello`.
@@ -19,10 +21,12 @@ impl<W: World> Engine<W> {
         match arrived {
             Arrived::Up { link, hello } => {
                 let gateway = hello.gateway_id.clone();
+                let orphan_after = Duration::from_millis(u64::from(hello.orphan_ms));
+                let orphan_after = (!orphan_after.is_zero()).then_some(orphan_after);
                 let now = self.now();
                 if let Some(key) = self.links.add(link, hello, now) {
                     tracing::info!(%gateway, link = key.0, "link is up");
-                    self.seats.link_up(key);
+                    self.seats.link_up(key, orphan_after);
                     let seats = &self.seats;
                     self.links.heartbeats(now, || seats.population().players);
                     self.tell_roster(key);
@@ -38,9 +42,11 @@ impl<W: World> Engine<W> {
     }
 
     fn tell_roster(&mut self, key: LinkKey) {
+        let resident = |held: Held<'_>| convert::resident(&held, self.links.gateway(held.link));
+        let residents: Vec<v1::Resident> = self.seats.roster().map(resident).collect();
         let Some(link) = self.links.get_mut(key) else { return };
-        for held in self.seats.roster() {
-            let _ = link.say(0, world_to_gateway::Message::Resident(convert::resident(&held)));
+        for resident in residents {
+            let _ = link.say(0, world_to_gateway::Message::Resident(resident));
         }
         let highest_epoch = self.seats.highest_epoch().0;
         let _ = link.say(0, world_to_gateway::Message::RosterEnd(v1::RosterEnd { highest_epoch }));
@@ -56,22 +62,10 @@ impl<W: World> Engine<W> {
     }
 
     fn link_down(&mut self, key: LinkKey) {
-        let Some(mut link) = self.links.remove(key) else { return };
+        let Some(link) = self.links.remove(key) else { return };
         tracing::info!(gateway = %link.gateway, link = key.0, "link is down; its players are parked");
-        // What never went out, or was never looked at, stays with the player. Requests die with their link: the gateway
-        // knows that it lost them.
-        for (handle, outgoing) in link.take_held() {
-            if let (Outgoing::Game(body), Some(seat)) = (outgoing, self.seats.seat_at((key, handle))) {
-                self.hold_outward(seat, body);
-            }
-        }
-        while let Some(event) = link.next_deferred() {
-            if let Event::Game { handle, body } = event
-                && let Some(seat) = self.seats.seat_at((key, handle))
-            {
-                self.hold_inward(seat, body);
-            }
-        }
+        // What never went out is kept with the player's channel. What was never looked at was not counted: the gateway, or
+        // the player, sends it again. Requests die with their link: the gateway knows that it lost them.
         if link.gateway == SMOKE_TEST {
             // Its players are probes. The manager that sent them will not come back for them, and no gateway knows them.
             self.decide(|seats, steps| seats.link_abandoned(key, steps));
@@ -122,6 +116,13 @@ impl<W: World> Engine<W> {
                 }
                 return self.check_leases();
             }
+            self.check_leases();
+            if let gateway_to_world::Message::Find(find) = message
+                && self.links.get_mut(key).is_some_and(|link| !link.lapsed)
+            {
+                // Nothing has to be done for it, so it need not wait for a world that stands still.
+                return self.find(key, find);
+            }
             if self.duties.standing_still() && self.refuse_now(key, message) {
                 return;
             }
@@ -150,8 +151,25 @@ impl<W: World> Engine<W> {
             Message::Freeze(freeze) => (freeze.handle, Said::FreezeRefused(Refusal::NotReady)),
             _ => return false,
         };
+        self.seats.begins_anew((key, handle));
         self.say((key, handle), what);
         true
+    }
+
+    /// Answers whether a character is held.
+    pub(super) fn find(&mut self, key: LinkKey, find: &v1::Find) {
+        let resident = match convert::find(find) {
+            Ok((player, character)) => {
+                let held = self.seats.find(&player, &character);
+                held.map(|held| convert::resident(&held, self.links.gateway(held.link)))
+            }
+            Err(bad) => {
+                tracing::warn!(field = bad.field, why = %bad.why, "gateway looks for a character that cannot be");
+                None
+            }
+        };
+        let found = v1::Found { id: find.id, resident };
+        self.emit((key, 0), Outgoing::Control(world_to_gateway::Message::Found(found)));
     }
 
     /// True for a session that is held here: its `Attach` only binds it again.

@@ -54,6 +54,8 @@ impl Outgoing {
 #[derive(Debug)]
 pub(super) struct OpenLink {
     pub(super) gateway: String,
+    /// How many ordered streams it has.
+    streams: u32,
     sender: Sender<WorldToGateway>,
     lease: Lease,
     next_heartbeat: Mono,
@@ -160,6 +162,7 @@ impl Links {
         let length = Duration::from_millis(u64::from(hello.lease_ms));
         let open = OpenLink {
             gateway: hello.gateway_id,
+            streams: hello.streams.max(1),
             sender,
             lease: Lease::new(length),
             next_heartbeat: now,
@@ -181,6 +184,11 @@ impl Links {
 
     pub(super) fn get_mut(&mut self, key: LinkKey) -> Option<&mut OpenLink> {
         self.open.get_mut(&key)
+    }
+
+    /// The gateway at the other end; empty: there is no such link.
+    pub(super) fn gateway(&self, key: Option<LinkKey>) -> &str {
+        key.and_then(|key| self.open.get(&key)).map_or("", |link| &link.gateway)
     }
 
     pub(super) fn keys(&self) -> Vec<LinkKey> {
@@ -307,9 +315,20 @@ impl OpenLink {
         Some(event)
     }
 
-    /// What never went out, in order: for the players who may be bound to another link.
-    pub(super) fn take_held(&mut self) -> VecDeque<(u32, Outgoing)> {
-        std::mem::take(&mut self.held)
+    /// The player of a handle is bound elsewhere: the frames that wait go there.
+    pub(super) fn forget_frames(&mut self, handle: u32) {
+        let mut freed = 0;
+        self.held.retain(|(of, outgoing)| {
+            let goes = *of == handle && matches!(outgoing, Outgoing::Game(_));
+            freed += if goes { outgoing.cost() } else { 0 };
+            !goes
+        });
+        self.held_bytes -= freed;
+    }
+
+    /// Which of the ordered streams a handle's messages travel on.
+    pub(super) fn stream_of(&self, handle: u32) -> u32 {
+        handle % self.streams
     }
 
     pub(super) fn close(&self, code: CloseCode, reason: &str) {

@@ -1,5 +1,6 @@
 //! The host: it binds the link's port, keeps the control stream to the manager, and runs the loop that owns the world.
 
+mod channel;
 mod commands;
 mod control;
 mod directives;
@@ -34,7 +35,11 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// A world that lags so many ticks behind does not catch up; it goes on from now.
 const TICKS_BEHIND: u32 = 5;
 /// Statuses to the manager, and repeated ones to gateways, are looked at this often.
-const STATUS: Duration = Duration::from_secs(1);
+/// The manager takes a server that misses several for hung, so this decides how soon a hang is noticed.
+const STATUS: Duration = Duration::from_millis(300);
+/// Gateways are told so often how many frames of their players were received: what they keep until then is little, and a
+/// message for many players costs little. Players on no link are looked after as often.
+const COUNTS: Duration = Duration::from_millis(100);
 /// Gateways are asked again about unresolved hand-overs.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
@@ -105,6 +110,9 @@ impl<W: World> Host<W> {
         };
         let register = registration(&config, instance, build, &formats, listener.local_addr());
         tracing::info!(server = %config.server, %instance, link = %listener.local_addr(), "world server starts");
+        for rule in tidegate_types::sabotage::words() {
+            tracing::warn!(rule, "a rule is broken on purpose, for tests");
+        }
 
         let background = CancellationToken::new();
         let control = control::start(config.clone(), register, background.clone());
@@ -156,12 +164,13 @@ struct Timers {
     period: Duration,
     tick: Mono,
     status: Mono,
+    counts: Mono,
     ask: Mono,
 }
 
 impl Timers {
     fn new(now: Mono, tick_hz: u32) -> Self {
-        Self { period: Duration::from_secs(1) / tick_hz, tick: now, status: now, ask: now + ASK_AGAIN }
+        Self { period: Duration::from_secs(1) / tick_hz, tick: now, status: now, counts: now, ask: now + ASK_AGAIN }
     }
 
     /// Does what is due; how long until the next.
@@ -191,13 +200,22 @@ impl Timers {
                 engine.tell_status(seat, false);
             }
         }
+        if now >= self.counts {
+            self.counts = now + COUNTS;
+            engine.tell_counts();
+            if !engine.duties.standing_still() {
+                engine.decide(|seats, steps| seats.drop_orphans(now, steps));
+            }
+        }
         if now >= self.ask {
             self.ask = now + ASK_AGAIN;
             for key in engine.links.keys() {
                 engine.ask_owners(key);
             }
         }
-        let due = [Some(self.tick), Some(self.status), heartbeat, engine.links.next_lapse(), engine.duties.deadline()];
+        let counts = engine.sessions.has_counted().then_some(self.counts);
+        let lapse = engine.links.next_lapse();
+        let due = [Some(self.tick), Some(self.status), counts, heartbeat, lapse, engine.duties.deadline()];
         due.into_iter().flatten().min().map_or(self.period, |next| next.since(engine.now()))
     }
 }
@@ -225,5 +243,6 @@ fn registration(
         state_format_write: formats.write,
         assets_digest: Vec::new(),
         serving: false,
+        status_every_ms: u32::try_from(STATUS.as_millis()).unwrap_or(u32::MAX),
     }
 }

@@ -34,6 +34,7 @@ impl<W: World> Engine<W> {
     fn game(&mut self, at: At, body: Bytes) {
         match self.seats.inward(at) {
             Inward::Deliver(seat) if self.may_act(seat) && self.sessions.get_mut(seat).to_world.is_empty() => {
+                self.sessions.received(seat);
                 self.with(|world, cx| world.message(cx, seat, body));
             }
             Inward::Deliver(seat) | Inward::Hold(seat) => self.hold_inward(seat, body),
@@ -50,6 +51,7 @@ impl<W: World> Engine<W> {
                 if attach.handle > MAX_HANDLE {
                     return self.close(key, CloseCode::BadMessage, "handle too large");
                 }
+                self.seats.begins_anew(at);
                 match convert::attach(attach) {
                     Ok(request) => self.decide(|seats, steps| seats.attach(at, request, ready, steps)),
                     Err(bad) => self.bad_request(at, &bad, Said::AttachRefused),
@@ -60,6 +62,7 @@ impl<W: World> Engine<W> {
                 if prepare.handle > MAX_HANDLE {
                     return self.close(key, CloseCode::BadMessage, "handle too large");
                 }
+                self.seats.begins_anew(at);
                 match convert::prepare(prepare) {
                     Ok(request) => self.decide(|seats, steps| seats.prepare(at, request, ready, steps)),
                     Err(bad) => self.bad_request(at, &bad, Said::PrepareRefused),
@@ -72,6 +75,8 @@ impl<W: World> Engine<W> {
                 self.decide(|seats, steps| seats.leave((key, m.handle), reason, steps));
             }
             Message::Freeze(m) => {
+                // Frames that wait for the world were received; their effect must be in the state that is handed over.
+                let ready = ready && !self.has_waiting((key, m.handle));
                 self.decide(|seats, steps| seats.freeze((key, m.handle), Epoch(m.epoch), ready, steps));
             }
             Message::Thaw(m) => self.decide(|seats, steps| seats.thaw((key, m.handle), steps)),
@@ -98,9 +103,23 @@ impl<W: World> Engine<W> {
                     self.decide(|seats, steps| seats.owner(at, session, Epoch(m.epoch), mine, steps));
                 }
             }
+            Message::Find(find) => self.find(key, &find),
+            Message::FramesReceived(received) => {
+                for (handle, count) in received.handles.into_iter().zip(received.counts) {
+                    let session = self.seats.seat_at((key, handle)).and_then(|seat| self.sessions.find_mut(seat));
+                    if let Some(session) = session {
+                        session.channel.acknowledged(count);
+                    }
+                }
+            }
             // Answered where events come in; a second hello has no meaning.
             Message::HeartbeatAck(_) | Message::Hello(_) => {}
         }
+    }
+
+    fn has_waiting(&mut self, at: At) -> bool {
+        let session = self.seats.seat_at(at).and_then(|seat| self.sessions.find_mut(seat));
+        session.is_some_and(|session| !session.to_world.is_empty())
     }
 
     fn bad_request(&mut self, at: At, bad: &BadField, said: fn(Refusal) -> Said) {

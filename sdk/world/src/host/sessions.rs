@@ -1,5 +1,5 @@
-//! What the host keeps for each seat beside the seat machine: frames that cannot flow now, and what the player was last
-//! said to be doing.
+//! What the host keeps for each seat beside the seat machine: its channel, frames that the world cannot take now, and what
+//! the player was last said to be doing.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,16 +7,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidegate_types::Mono;
 
+use super::channel::Counted;
 use crate::world::{PlayerStatus, Seat};
 
-/// Frames that may wait for one player, each way. More than a welcome and a few seconds of play.
+/// Frames of one player that may wait for the world. Four times what a client sends without hearing of it.
 const FRAMES: usize = 1024;
 /// And their bytes.
 const BYTES: usize = 256 * 1024;
 /// A status is repeated this often.
 const REPEAT: Duration = Duration::from_secs(10);
 
-/// Frames of one direction.
+/// Frames on their way to the world.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     frames: VecDeque<Bytes>,
@@ -25,20 +26,29 @@ pub(super) struct Waiting {
     overflowed: bool,
 }
 
+/// What became of a frame that is to wait.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kept {
+    Yes,
+    /// It is the first for which there is no room.
+    No,
+    /// One before it was lost.
+    Never,
+}
+
 impl Waiting {
-    /// Keeps a frame; false when it was the first for which there was no room.
-    #[must_use]
-    pub(super) fn push(&mut self, frame: Bytes) -> bool {
+    pub(super) fn push(&mut self, frame: Bytes) -> Kept {
         if self.overflowed {
-            return true;
+            return Kept::Never;
         }
         if self.frames.len() >= FRAMES || self.bytes + frame.len() > BYTES {
             self.overflowed = true;
-            return false;
+            return Kept::No;
         }
         self.bytes += frame.len();
         self.frames.push_back(frame);
-        true
+        Kept::Yes
     }
 
     pub(super) fn pop(&mut self) -> Option<Bytes> {
@@ -55,9 +65,11 @@ impl Waiting {
 /// One player's.
 #[derive(Debug, Default)]
 pub(super) struct Session {
-    pub(super) to_player: Waiting,
+    pub(super) channel: Counted,
     pub(super) to_world: Waiting,
     status: Option<Told>,
+    /// Among those whose count the gateway is to be told.
+    counted: bool,
 }
 
 #[derive(Debug)]
@@ -104,6 +116,8 @@ impl Session {
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     by_seat: Vec<Option<Session>>,
+    /// Those with frames that their gateway was not told of.
+    counted: Vec<Seat>,
 }
 
 impl Sessions {
@@ -113,6 +127,45 @@ impl Sessions {
             self.by_seat.resize_with(index + 1, || None);
         }
         self.by_seat[index].get_or_insert_default()
+    }
+
+    pub(super) fn find_mut(&mut self, seat: Seat) -> Option<&mut Session> {
+        self.by_seat.get_mut(seat.0 as usize)?.as_mut()
+    }
+
+    /// A stay begins.
+    pub(super) fn open(&mut self, seat: Seat, channel: Counted) {
+        *self.get_mut(seat) = Session { channel, ..Session::default() };
+    }
+
+    /// A frame of the player's was received; the gateway is to be told.
+    pub(super) fn received(&mut self, seat: Seat) {
+        let session = self.get_mut(seat);
+        session.channel.received();
+        if !std::mem::replace(&mut session.counted, true) {
+            self.counted.push(seat);
+        }
+    }
+
+    pub(super) fn has_counted(&self) -> bool {
+        !self.counted.is_empty()
+    }
+
+    /// Those whose count is to be told; `later` says of whom it cannot be told yet.
+    pub(super) fn take_counted(&mut self, later: impl Fn(Seat) -> bool) -> Vec<(Seat, u64)> {
+        let mut counts = Vec::with_capacity(self.counted.len());
+        let by_seat = &mut self.by_seat;
+        self.counted.retain(|seat| {
+            let Some(session) = by_seat.get_mut(seat.0 as usize).and_then(Option::as_mut) else { return false };
+            // A seat that was given anew in between stands here twice.
+            if !session.counted || later(*seat) {
+                return session.counted;
+            }
+            session.counted = false;
+            counts.push((*seat, session.channel.up()));
+            false
+        });
+        counts
     }
 
     pub(super) fn forget(&mut self, seat: Seat) {
@@ -153,13 +206,27 @@ mod tests {
     }
 
     #[test]
+    fn counts_are_told_once_for_all_that_came_and_later_where_they_must_be() {
+        let mut sessions = Sessions::default();
+        for seat in [0, 1, 0, 2] {
+            sessions.received(Seat(seat));
+        }
+        sessions.forget(Seat(2));
+        assert_eq!(sessions.take_counted(|seat| seat == Seat(1)), [(Seat(0), 2)]);
+        assert!(sessions.has_counted());
+        sessions.received(Seat(1));
+        assert_eq!(sessions.take_counted(|_| false), [(Seat(1), 2)]);
+        assert!(!sessions.has_counted());
+    }
+
+    #[test]
     fn waiting_frames_are_bounded_and_never_have_a_hole() {
         let mut waiting = Waiting::default();
         let frame = Bytes::from(vec![0; 1000]);
-        let taken = (0..1000).take_while(|_| waiting.push(frame.clone())).count();
+        let taken = (0..1000).take_while(|_| waiting.push(frame.clone()) == Kept::Yes).count();
         assert_eq!(taken, BYTES / 1000);
         while waiting.pop().is_some() {}
-        assert!(waiting.push(frame), "told once");
+        assert_eq!(waiting.push(frame), Kept::Never, "told once");
         assert_eq!(waiting.pop(), None, "nothing after the hole");
     }
 }

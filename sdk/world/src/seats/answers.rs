@@ -16,12 +16,13 @@ impl Seats {
             (Phase::Attaching, Answer::Placed(Ok(place))) => self.attached(seat, place, after, out),
             (Phase::Activating, Answer::Placed(Ok(place))) => self.activated(seat, place, after, out),
             (Phase::Attaching | Phase::Activating, Answer::Placed(Err(refusal))) => {
-                if let Refusal::StaleEpoch(highest) = refusal {
+                if let Refusal::StaleEpoch { highest, .. } = refusal {
                     let player = slot.who.player.clone();
                     self.epochs.raise(&player, highest);
                 }
                 self.end(seat, None, instead(after, Said::AttachRefused(refusal)), out);
             }
+            (Phase::Reclaiming(_), Answer::Placed(answer)) => self.reclaimed(seat, answer, after, out),
             (Phase::Freezing, Answer::State(Ok(frozen))) => self.froze(seat, frozen, after, out),
             (Phase::Freezing, Answer::State(Err(refusal))) => self.not_frozen(seat, refusal, after, out),
             (Phase::Preparing, Answer::Prepared(Ok(()))) => self.prepared(seat, after, out),
@@ -33,7 +34,7 @@ impl Seats {
                 let said_yes = matches!(answer, Answer::Placed(Ok(_)) | Answer::Prepared(Ok(())));
                 let what = match owed {
                     Owed::Entry(tell) => said_yes.then_some(*tell),
-                    Owed::Freeze => Some(Tell::Release),
+                    Owed::Stay => Some(Tell::Release),
                 };
                 out.extend(what.map(|what| Step::Tell { seat, what }));
                 self.vacate(seat, out);
@@ -47,6 +48,7 @@ impl Seats {
                 | Phase::Preparing
                 | Phase::Prepared
                 | Phase::Activating
+                | Phase::Reclaiming(_)
                 | Phase::Leaving,
                 _,
             ) => debug_assert!(false, "an answer of another kind than its question"),
@@ -59,7 +61,7 @@ impl Seats {
         slot.place = Some(place.clone());
         let (player, epoch) = (slot.who.player.clone(), slot.epoch);
         self.epochs.raise(&player, epoch);
-        self.entered(seat, Said::Attached { epoch, place: Some(place) }, after, out);
+        self.entered(seat, Said::Attached { epoch, place: Some(place), taken: None }, after, out);
     }
 
     fn activated(&mut self, seat: Seat, place: Place, after: Option<After>, out: &mut Vec<Step>) {
@@ -132,7 +134,7 @@ impl Seats {
 }
 
 /// What is said when a player is not here any more: the answer to what overtook, else `said`.
-fn instead(after: Option<After>, said: Said) -> Said {
+pub(super) fn instead(after: Option<After>, said: Said) -> Said {
     match after {
         Some(After::Leave(_)) => Said::Left,
         Some(After::Release) => Said::Released,

@@ -3,7 +3,7 @@
 
 use tidegate_types::{Cause, Epoch, SessionId};
 
-use super::{After, At, MAX_HANDLE, Owed, Phase, Request, Said, Seats, Slot, Step, Tell, Who};
+use super::{After, At, Channel, MAX_HANDLE, Owed, Phase, Request, Said, Seats, Slot, Step, Tell, Who};
 use crate::world::{Arrival, Frozen, LeaveReason, Place, Refusal, Seat};
 
 /// `Attach`, as the machine takes it.
@@ -13,6 +13,13 @@ pub(crate) struct AttachRequest {
     pub(crate) epoch: Epoch,
     pub(crate) place: Option<Place>,
     pub(crate) cause: Cause,
+    pub(crate) channel: Channel,
+    /// Go on with the session that is held at a lower epoch.
+    pub(crate) take_over: bool,
+    /// With `take_over`: not if the player is connected on another link.
+    pub(crate) refuse_connected: bool,
+    /// What the database must have.
+    pub(crate) from: Option<Epoch>,
 }
 
 /// `Prepare`, as the machine takes it.
@@ -22,6 +29,9 @@ pub(crate) struct PrepareRequest {
     pub(crate) epoch: Epoch,
     pub(crate) place: Option<Place>,
     pub(crate) cause: Cause,
+    pub(crate) channel: Channel,
+    /// What the database must have when it is activated.
+    pub(crate) from: Option<Epoch>,
     pub(crate) state: Frozen,
     /// The digest matched.
     pub(crate) intact: bool,
@@ -31,23 +41,46 @@ impl Seats {
     /// `ready`: the server takes players now.
     pub(crate) fn attach(&mut self, at: At, request: AttachRequest, ready: bool, out: &mut Vec<Step>) {
         let refuse = |refusal, out: &mut Vec<Step>| out.push(Step::Say { at, what: Said::AttachRefused(refusal) });
+        self.begins_anew(at);
+        if request.take_over {
+            return self.take_over(at, request, ready, out);
+        }
         let existing = self.players.get(&request.who.player).copied();
         if let Some((seat, slot)) = existing.and_then(|seat| Some((seat, self.slot(seat)?))) {
             if slot.who.session == request.who.session && slot.epoch == request.epoch {
-                return self.rebind(seat, at, out);
+                return self.rebind(seat, at, request.channel, out);
             }
-            if request.epoch <= slot.epoch {
+            if self.is_stale(request.epoch, slot.epoch) {
                 let highest = self.epochs.highest(&request.who.player).max(slot.epoch);
-                return refuse(Refusal::StaleEpoch(highest), out);
+                return refuse(stale(highest), out);
             }
-            if slot.phase == Phase::Leaving {
+            match slot.phase {
                 // It is being saved under its old epoch; loading it now might read what was before.
-                return refuse(Refusal::NotReady, out);
+                Phase::Leaving => return refuse(Refusal::NotReady, out),
+                // A claim from another epoch than is held here will be refused: nobody is to be dropped for it.
+                Phase::Playing | Phase::Freezing | Phase::Frozen(_)
+                    if request.from.is_some_and(|from| from != slot.epoch) =>
+                {
+                    return refuse(stale(self.epochs.highest(&request.who.player).max(slot.epoch)), out);
+                }
+                // The database is being asked which epoch it has.
+                Phase::Attaching | Phase::Activating | Phase::Reclaiming(_) if request.from.is_some() => {
+                    return refuse(Refusal::NotReady, out);
+                }
+                Phase::Playing
+                | Phase::Freezing
+                | Phase::Frozen(_)
+                | Phase::Attaching
+                | Phase::Activating
+                | Phase::Reclaiming(_)
+                | Phase::Preparing
+                | Phase::Prepared
+                | Phase::Gone(_) => {}
             }
         }
         let highest = self.epochs.highest(&request.who.player);
-        if request.epoch <= highest {
-            return refuse(Refusal::StaleEpoch(highest), out);
+        if self.is_stale(request.epoch, highest) {
+            return refuse(stale(highest), out);
         }
         if self.is_taken(at) {
             return refuse(Refusal::Unknown, out);
@@ -61,16 +94,17 @@ impl Seats {
         if let Some(seat) = existing {
             self.fence(seat, out);
         }
-        let AttachRequest { who, epoch, place, cause } = request;
+        let AttachRequest { who, epoch, place, cause, channel, from, take_over: _, refuse_connected: _ } = request;
         let seat = self.occupy(slot(who.clone(), epoch, Phase::Attaching));
         self.bind(seat, at);
-        let arrival = arrival(seat, who, epoch, place, cause);
+        out.push(Step::Open { seat, channel });
+        let arrival = arrival(seat, who, epoch, from, place, cause);
         self.ask(seat, Phase::Attaching, Request::Attach(arrival), out);
     }
 
     /// The gateway knows this very session at this very epoch, and that it is at home here: it is taken up again under the
     /// new handle, in play, with nothing loaded. Frozen is thawed, prepared is activated, parked is unparked.
-    fn rebind(&mut self, seat: Seat, at: At, out: &mut Vec<Step>) {
+    fn rebind(&mut self, seat: Seat, at: At, channel: Channel, out: &mut Vec<Step>) {
         let here = self.seat_at(at);
         if here.is_some_and(|other| other != seat) || at.1 > MAX_HANDLE {
             return out.push(Step::Say { at, what: Said::AttachRefused(Refusal::Unknown) });
@@ -89,18 +123,21 @@ impl Seats {
             | Phase::Frozen(_)
             | Phase::Preparing
             | Phase::Prepared
-            | Phase::Activating => {}
+            | Phase::Activating
+            | Phase::Reclaiming(_) => {}
         }
         slot.detached = false;
         slot.attached_again = true;
+        slot.retell = channel.restart;
         if let Some(elsewhere) = slot.at.filter(|elsewhere| *elsewhere != at) {
             out.push(Step::Say { at: elsewhere, what: Said::Eject("fenced".to_owned()) });
         }
         self.bind(seat, at);
+        out.push(Step::Resume { seat, channel });
         let Some(slot) = self.slot_mut(seat) else { return };
         match slot.phase {
             // Answered when the world has answered, whatever else was asked for on the link that is gone.
-            Phase::Attaching | Phase::Activating => slot.after = None,
+            Phase::Attaching | Phase::Activating | Phase::Reclaiming(_) => slot.after = None,
             Phase::Freezing | Phase::Preparing => slot.after = Some(After::Attached),
             Phase::Playing => self.play(seat, None, out),
             Phase::Frozen(_) => {
@@ -129,11 +166,14 @@ impl Seats {
     }
 
     pub(crate) fn leave(&mut self, at: At, reason: LeaveReason, out: &mut Vec<Step>) {
+        if self.was_taken_over(at) {
+            return;
+        }
         let Some((seat, slot)) = self.bound(at) else {
             return out.push(Step::Say { at, what: Said::Left });
         };
         match slot.phase {
-            Phase::Attaching | Phase::Freezing | Phase::Preparing | Phase::Activating => {
+            Phase::Attaching | Phase::Freezing | Phase::Preparing | Phase::Activating | Phase::Reclaiming(_) => {
                 slot.overtake(After::Leave(reason));
             }
             Phase::Playing | Phase::Frozen(_) => self.ask(seat, Phase::Leaving, Request::Leave(reason), out),
@@ -143,6 +183,9 @@ impl Seats {
     }
 
     pub(crate) fn freeze(&mut self, at: At, epoch: Epoch, ready: bool, out: &mut Vec<Step>) {
+        if self.was_taken_over(at) {
+            return;
+        }
         let refuse = |refusal, out: &mut Vec<Step>| out.push(Step::Say { at, what: Said::FreezeRefused(refusal) });
         let Some((seat, slot)) = self.bound(at).filter(|(_, slot)| slot.epoch == epoch) else {
             return refuse(Refusal::Unknown, out);
@@ -161,12 +204,16 @@ impl Seats {
             | Phase::Preparing
             | Phase::Prepared
             | Phase::Activating
+            | Phase::Reclaiming(_)
             | Phase::Leaving
             | Phase::Gone(_) => refuse(Refusal::NotReady, out),
         }
     }
 
     pub(crate) fn thaw(&mut self, at: At, out: &mut Vec<Step>) {
+        if self.was_taken_over(at) {
+            return;
+        }
         match self.bound(at) {
             Some((_, slot)) if slot.phase == Phase::Freezing => slot.overtake(After::Thaw),
             Some((seat, slot)) if matches!(slot.phase, Phase::Frozen(_)) => {
@@ -178,11 +225,14 @@ impl Seats {
     }
 
     pub(crate) fn release(&mut self, at: At, out: &mut Vec<Step>) {
+        if self.was_taken_over(at) {
+            return;
+        }
         let Some((seat, slot)) = self.bound(at) else {
             return out.push(Step::Say { at, what: Said::Released });
         };
         match slot.phase {
-            Phase::Attaching | Phase::Freezing | Phase::Preparing | Phase::Activating => {
+            Phase::Attaching | Phase::Freezing | Phase::Preparing | Phase::Activating | Phase::Reclaiming(_) => {
                 slot.overtake(After::Release);
             }
             Phase::Playing | Phase::Frozen(_) => self.end(seat, Some(Tell::Release), Said::Released, out),
@@ -194,15 +244,19 @@ impl Seats {
     /// `ready`: the server takes players now.
     pub(crate) fn prepare(&mut self, at: At, request: PrepareRequest, ready: bool, out: &mut Vec<Step>) {
         let refuse = |refusal, out: &mut Vec<Step>| out.push(Step::Say { at, what: Said::PrepareRefused(refusal) });
+        self.begins_anew(at);
         let existing = self.players.get(&request.who.player).copied();
         let highest = self.epochs.highest(&request.who.player);
-        if request.epoch <= highest {
-            return refuse(Refusal::StaleEpoch(highest), out);
+        if self.is_stale(request.epoch, highest) {
+            return refuse(stale(highest), out);
         }
         if let Some(slot) = existing.and_then(|seat| self.slot(seat)) {
             let inert = matches!(slot.phase, Phase::Preparing | Phase::Prepared) && !slot.attached_again;
-            if request.epoch < slot.epoch || (!inert && request.epoch == slot.epoch) {
-                return refuse(Refusal::StaleEpoch(slot.epoch), out);
+            let lived = request.epoch < slot.epoch || (!inert && request.epoch == slot.epoch);
+            // The source has an older epoch than is held here: it is no source any more.
+            let from_before = !inert && request.from.is_some_and(|from| from < slot.epoch);
+            if (lived || from_before) && !self.lenient {
+                return refuse(stale(slot.epoch), out);
             }
             // A preparation may be repeated; a player who is in play here for a gateway may not be prepared over.
             if !inert && (slot.at.is_some() || slot.phase == Phase::Leaving) {
@@ -232,16 +286,20 @@ impl Seats {
             }
             self.fence(seat, out);
         }
-        let PrepareRequest { who, epoch, place, cause, state, intact: _ } = request;
+        let PrepareRequest { who, epoch, place, cause, channel, from, state, intact: _ } = request;
         let mut new = slot(who.clone(), epoch, Phase::Preparing);
         new.zone = place.as_ref().map(|place| place.zone.clone());
         let seat = self.occupy(new);
         self.bind(seat, at);
-        let arrival = arrival(seat, who, epoch, place, cause);
+        out.push(Step::Open { seat, channel });
+        let arrival = arrival(seat, who, epoch, from, place, cause);
         self.ask(seat, Phase::Preparing, Request::Prepare(arrival, state), out);
     }
 
     pub(crate) fn activate(&mut self, at: At, epoch: Epoch, out: &mut Vec<Step>) {
+        if self.was_taken_over(at) {
+            return;
+        }
         let refuse = |out: &mut Vec<Step>| out.push(Step::Say { at, what: Said::AttachRefused(Refusal::Unknown) });
         let Some((seat, slot)) = self.bound(at).filter(|(_, slot)| slot.epoch == epoch) else {
             return refuse(out);
@@ -259,6 +317,7 @@ impl Seats {
                 | Phase::Freezing
                 | Phase::Frozen(_)
                 | Phase::Preparing
+                | Phase::Reclaiming(_)
                 | Phase::Leaving
                 | Phase::Gone(_),
                 _,
@@ -267,6 +326,9 @@ impl Seats {
     }
 
     pub(crate) fn abort(&mut self, at: At, out: &mut Vec<Step>) {
+        if self.was_taken_over(at) {
+            return;
+        }
         match self.bound(at) {
             Some((_, slot)) if slot.phase == Phase::Preparing => slot.overtake(After::Abort),
             Some((seat, slot)) if slot.phase == Phase::Prepared => {
@@ -302,6 +364,7 @@ impl Seats {
                 | Phase::Freezing
                 | Phase::Preparing
                 | Phase::Activating
+                | Phase::Reclaiming(_)
                 | Phase::Leaving
                 | Phase::Gone(_) => {}
             }
@@ -313,8 +376,9 @@ impl Seats {
         self.slot_mut(seat).map(|slot| (seat, slot))
     }
 
-    fn is_taken(&self, at: At) -> bool {
-        at.1 > MAX_HANDLE || self.seat_at(at).is_some()
+    /// True for an epoch that must not be lived (again) by one who has lived `highest`.
+    pub(super) fn is_stale(&self, epoch: Epoch, highest: Epoch) -> bool {
+        epoch <= highest && !self.lenient
     }
 
     /// Last words about a seat, and it is free.
@@ -351,7 +415,7 @@ impl Seats {
                 Owed::Entry(Tell::Release)
             }
             Phase::Preparing => Owed::Entry(Tell::Abort),
-            Phase::Freezing => Owed::Freeze,
+            Phase::Freezing | Phase::Reclaiming(_) => Owed::Stay,
             Phase::Leaving | Phase::Gone(_) => return,
         };
         self.unbind(seat);
@@ -376,11 +440,20 @@ fn slot(who: Who, epoch: Epoch, phase: Phase) -> Slot {
         place: None,
         zone: None,
         attached_again: false,
+        taken: false,
+        retell: false,
+        orphan_after: None,
+        kept_until: None,
         eject: None,
     }
 }
 
-fn arrival(seat: Seat, who: Who, epoch: Epoch, place: Option<Place>, cause: Cause) -> Arrival {
+/// The refusal of an epoch by what was seen here.
+pub(super) fn stale(highest: Epoch) -> Refusal {
+    Refusal::StaleEpoch { highest, saved: None }
+}
+
+fn arrival(seat: Seat, who: Who, epoch: Epoch, from: Option<Epoch>, place: Option<Place>, cause: Cause) -> Arrival {
     let Who { session, player, character, party, client_version, pin } = who;
-    Arrival { seat, session, player, character, party, client_version, epoch, place, cause, pin }
+    Arrival { seat, session, player, character, party, client_version, epoch, from, place, cause, pin }
 }

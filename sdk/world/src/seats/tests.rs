@@ -31,6 +31,19 @@ fn who(player: u8, session: u8) -> Who {
     }
 }
 
+fn attach(player: u8, session: u8, epoch: u64) -> AttachRequest {
+    AttachRequest {
+        who: who(player, session),
+        epoch: Epoch(epoch),
+        place: None,
+        cause: Cause::Login,
+        channel: Channel::default(),
+        take_over: false,
+        refuse_connected: false,
+        from: None,
+    }
+}
+
 fn frozen() -> Frozen {
     Frozen { state: Bytes::from_static(b"state"), format: 1 }
 }
@@ -45,11 +58,20 @@ enum Belief {
     Entering,
     Live,
     Parked,
-    FreezeAsked { parked: bool },
-    Frozen { parked: bool },
+    FreezeAsked {
+        parked: bool,
+    },
+    Frozen {
+        parked: bool,
+    },
     Loading,
     Inert,
     Activating,
+    /// Claimed anew while parked, or frozen.
+    Reclaiming {
+        frozen: bool,
+        parked: bool,
+    },
     Leaving,
 }
 
@@ -113,6 +135,18 @@ impl ModelWorld {
                         assert!(lived.is_none_or(|lived| lived < *epoch));
                         "activate"
                     }
+                    Request::Reclaim(epoch) => {
+                        let belief = self.belief(*seat);
+                        *belief = match *belief {
+                            Belief::Parked => Belief::Reclaiming { frozen: false, parked: true },
+                            Belief::Frozen { parked } => Belief::Reclaiming { frozen: true, parked },
+                            other => panic!("{other:?} may change behind the claim"),
+                        };
+                        let player = self.seats[&seat.0].1.clone();
+                        let lived = self.lived.insert(player, *epoch);
+                        assert!(lived.is_some_and(|lived| lived < *epoch));
+                        "reclaim"
+                    }
                 };
                 self.owe(*seat, *turn, kind);
             }
@@ -144,7 +178,7 @@ impl ModelWorld {
                 assert!(!self.seats.contains_key(&seat.0), "vacated while the world holds it");
                 assert!(!self.owed.iter().any(|(other, ..)| other == seat), "vacated while an answer is owed");
             }
-            Step::Say { .. } | Step::Flush(_) => {}
+            Step::Say { .. } | Step::Open { .. } | Step::Resume { .. } | Step::Flush(_) => {}
         }
         // One home: of a player's seats at most one is, or was frozen in, play.
         let mut in_play = BTreeSet::new();
@@ -173,6 +207,19 @@ impl ModelWorld {
                 } else {
                     self.seats.remove(&seat.0);
                     Answer::Placed(Err(no()))
+                }
+            }
+            "reclaim" => {
+                let Belief::Reclaiming { frozen, parked } = *self.belief(seat) else {
+                    panic!("claim of another state")
+                };
+                *self.belief(seat) = if frozen { Belief::Frozen { parked } } else { Belief::Parked };
+                let highest = Epoch(epoch_of(seat).0 + 1);
+                match (yes, pick.is_multiple_of(2)) {
+                    (true, _) => Answer::Placed(Ok(place())),
+                    // Another home has the player; the host says what is to be done.
+                    (false, true) => Answer::Placed(Err(Refusal::StaleEpoch { highest, saved: Some(highest) })),
+                    (false, false) => Answer::Placed(Err(no())),
                 }
             }
             "freeze" => {
@@ -206,7 +253,8 @@ impl ModelWorld {
 
 #[derive(Debug, Clone)]
 enum Move {
-    Attach { at: At, player: u8, session: u8, epoch: u64, ready: bool },
+    Attach { at: At, player: u8, session: u8, epoch: u64, from: Option<u64>, ready: bool },
+    TakeOver { at: At, player: u8, session: u8, epoch: u64, refuse_connected: bool, ready: bool },
     Prepare { at: At, player: u8, session: u8, epoch: u64, ready: bool, intact: bool },
     Park { at: At, park: bool },
     Leave { at: At },
@@ -222,6 +270,7 @@ enum Move {
     Answer { pick: usize, yes: bool },
     StaleAnswer { seat: u32, turn: u64 },
     Eject { seat: u32 },
+    Wait { ms: u64 },
 }
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
@@ -229,8 +278,12 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
     let who = || (0u8..3, 0u8..2);
     let epoch = || 0u64..9;
     let one = prop_oneof![
-        4 => (at(), who(), epoch(), prop::bool::weighted(0.9)).prop_map(|(at, (player, session), epoch, ready)|
-            Move::Attach { at, player, session, epoch, ready }),
+        4 => (at(), who(), epoch(), prop::option::weighted(0.3, epoch()), prop::bool::weighted(0.9))
+            .prop_map(|(at, (player, session), epoch, from, ready)|
+            Move::Attach { at, player, session, epoch, from, ready }),
+        4 => (at(), who(), epoch(), prop::bool::weighted(0.2), prop::bool::weighted(0.9))
+            .prop_map(|(at, (player, session), epoch, refuse_connected, ready)|
+            Move::TakeOver { at, player, session, epoch, refuse_connected, ready }),
         3 => (at(), who(), epoch(), prop::bool::weighted(0.9), prop::bool::weighted(0.9))
             .prop_map(|(at, (player, session), epoch, ready, intact)|
             Move::Prepare { at, player, session, epoch, ready, intact }),
@@ -249,6 +302,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         8 => (any::<usize>(), prop::bool::weighted(0.8)).prop_map(|(pick, yes)| Move::Answer { pick, yes }),
         1 => (0u32..4, 1u64..20).prop_map(|(seat, turn)| Move::StaleAnswer { seat, turn }),
         1 => (0u32..4).prop_map(|seat| Move::Eject { seat }),
+        2 => (0u64..3000).prop_map(|ms| Move::Wait { ms }),
     ];
     prop::collection::vec(one, 0..200)
 }
@@ -262,7 +316,13 @@ struct Play {
     open: BTreeMap<At, Vec<&'static str>>,
     links: BTreeSet<LinkKey>,
     lapsed: BTreeSet<LinkKey>,
+    /// Handles that were taken over, and that the gateway has not used again: nothing is said of them.
+    silent: BTreeSet<At>,
+    now: Mono,
 }
+
+/// How long the players of the first link are kept without one; those of the second are kept for ever.
+const ORPHAN: Duration = Duration::from_secs(2);
 
 impl Play {
     fn new() -> Self {
@@ -272,6 +332,8 @@ impl Play {
             open: BTreeMap::new(),
             links: BTreeSet::new(),
             lapsed: BTreeSet::new(),
+            silent: BTreeSet::new(),
+            now: Mono(0),
         };
         for link in 0..2 {
             play.go(Move::LinkUp(link));
@@ -281,6 +343,11 @@ impl Play {
     }
 
     fn expects(&mut self, at: At, what: &'static str) {
+        if ["attach", "prepare"].contains(&what) {
+            self.silent.remove(&at);
+        } else if self.silent.contains(&at) && what != "owner" {
+            return;
+        }
         self.open.entry(at).or_default().push(what);
     }
 
@@ -294,16 +361,21 @@ impl Play {
             up(play, at) && !play.open.get(&at).is_some_and(|open| open.iter().any(ending))
         };
         match one {
-            Move::Attach { at, player, session, epoch, ready } if free(self, at) => {
+            Move::Attach { at, player, session, epoch, from, ready } if free(self, at) => {
                 self.expects(at, "attach");
-                let request =
-                    AttachRequest { who: who(player, session), epoch: Epoch(epoch), place: None, cause: Cause::Login };
+                let request = AttachRequest { from: from.map(Epoch), ..attach(player, session, epoch) };
                 self.seats.attach(at, request, ready, out);
+            }
+            Move::TakeOver { at, player, session, epoch, refuse_connected, ready } if free(self, at) => {
+                self.expects(at, "attach");
+                let take_over = AttachRequest { take_over: true, refuse_connected, ..attach(player, session, epoch) };
+                self.seats.attach(at, take_over, ready, out);
             }
             Move::Prepare { at, player, session, epoch, ready, intact } if free(self, at) => {
                 self.expects(at, "prepare");
                 let (who, epoch) = (who(player, session), Epoch(epoch));
-                let request = PrepareRequest { who, epoch, place: None, cause: Cause::Zone, state: frozen(), intact };
+                let (place, cause, channel, from, state) = (None, Cause::Zone, Channel::default(), None, frozen());
+                let request = PrepareRequest { who, epoch, place, cause, channel, from, state, intact };
                 self.seats.prepare(at, request, ready, out);
             }
             Move::Park { at, park } if up(self, at) => self.seats.park(at, park, out),
@@ -346,12 +418,13 @@ impl Play {
             Move::LinkUp(link) => {
                 if self.links.insert(LinkKey(link)) {
                     self.lapsed.insert(LinkKey(link));
-                    self.seats.link_up(LinkKey(link));
+                    self.seats.link_up(LinkKey(link), (link == 0).then_some(ORPHAN));
                 }
             }
             Move::LinkDown(link) => {
                 self.links.remove(&LinkKey(link));
                 self.open.retain(|at, _| at.0 != LinkKey(link));
+                self.silent.retain(|at| at.0 != LinkKey(link));
                 self.seats.link_down(LinkKey(link), out);
             }
             Move::Lease { link, lapsed } if self.links.contains(&LinkKey(link)) => {
@@ -376,9 +449,14 @@ impl Play {
                     assert!(steps.is_empty(), "a stale answer had an effect");
                 }
             }
+            Move::Wait { ms } => {
+                self.now = self.now + Duration::from_millis(ms);
+                self.seats.drop_orphans(self.now, out);
+            }
             Move::Eject { seat } => self.seats.eject(Seat(seat), "test".into(), out),
             // On a link that is down nobody says anything.
             Move::Attach { .. }
+            | Move::TakeOver { .. }
             | Move::Prepare { .. }
             | Move::Park { .. }
             | Move::Leave { .. }
@@ -390,6 +468,9 @@ impl Play {
             | Move::Owner { .. }
             | Move::Lease { .. } => {}
         }
+        // The gateway's word gives it a meaning again.
+        let seats = &self.seats;
+        self.silent.retain(|at| seats.seat_at(*at).is_none());
         for step in &steps {
             self.world.step(step);
             if let Step::Say { at, what } = step {
@@ -402,9 +483,16 @@ impl Play {
     /// The gateway's view: nothing comes on a dead link, every answer was asked for, and answers what it should.
     fn heard(&mut self, at: At, what: &Said) {
         assert!(self.links.contains(&at.0), "something was said on a dead link");
+        assert!(!self.silent.contains(&at), "{what:?} is said of {at:?}, which was taken over");
+        if matches!(what, Said::TakenOver { .. }) {
+            self.silent.insert(at);
+        }
         let open = self.open.entry(at).or_default();
         let pending = self.seats.seat_at(at).and_then(|seat| self.seats.slot(seat)).is_some_and(|slot| {
-            matches!(slot.phase, Phase::Attaching | Phase::Preparing | Phase::Freezing | Phase::Activating)
+            matches!(
+                slot.phase,
+                Phase::Attaching | Phase::Preparing | Phase::Freezing | Phase::Activating | Phase::Reclaiming(_)
+            )
         });
         let (asked, answered): (&[&str], &[&str]) = match what {
             // The last words about a handle answer everything that was asked on it.
@@ -413,6 +501,7 @@ impl Play {
             Said::Aborted => (&["abort"], ALL),
             Said::Eject(reason) if reason == "fenced" => (&[], ALL),
             Said::Eject(_) => (&[], &[]),
+            Said::TakenOver { .. } => (&[], ALL),
             Said::Attached { .. } => (&["attach"], &["attach", "activate", "prepare", "freeze", "thaw"]),
             Said::AttachRefused(_) if self.seats.seat_at(at).is_none() => (&["attach", "activate"], ALL),
             Said::AttachRefused(_) => (&["attach", "activate"], &["attach", "activate"]),
@@ -446,6 +535,7 @@ impl Play {
                 | Phase::Preparing
                 | Phase::Prepared
                 | Phase::Activating
+                | Phase::Reclaiming(_)
                 | Phase::Leaving => {
                     assert!(players.insert(slot.who.player.clone()), "two seats for {}", slot.who.player);
                 }
@@ -453,7 +543,10 @@ impl Play {
             if let Some(at) = slot.at {
                 assert!(self.links.contains(&at.0), "bound to a dead link");
                 assert_eq!(self.seats.seat_at(at), Some(seat), "handle and seat disagree");
+                assert_eq!(slot.kept_until, None, "an orphan on a link");
             }
+            // Whoever is looked for is found, in whatever state.
+            assert!(self.seats.find(&slot.who.player, &slot.who.character).is_some());
             // No emission and no simulation outside the lease, or for a player who is not bound.
             if self.seats.is_live(seat) {
                 let (link, _) = slot.at.expect("live without a link");
@@ -465,6 +558,7 @@ impl Play {
                 | Phase::Freezing
                 | Phase::Preparing
                 | Phase::Activating
+                | Phase::Reclaiming(_)
                 | Phase::Leaving
                 | Phase::Gone(_) => {
                     assert!(self.world.owed.iter().any(|owed| owed.0 == seat), "it waits for an answer nobody owes");
@@ -518,5 +612,13 @@ proptest! {
             }
         }
         prop_assert!(play.seats.occupied().all(|(_, slot)| slot.at.is_none()));
+        // Those whose gateway does not come back for them go when their time is over.
+        for _ in 0..2 {
+            play.go(Move::Wait { ms: ORPHAN.as_millis() as u64 });
+            while !play.world.owed.is_empty() {
+                play.go(Move::Answer { pick: 0, yes: true });
+            }
+        }
+        prop_assert!(play.seats.occupied().all(|(_, slot)| slot.orphan_after.is_none()));
     }
 }

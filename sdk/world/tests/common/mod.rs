@@ -26,6 +26,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_util::sync::CancellationToken;
 
+/// The streams of a link, as the dialler opens them.
+pub const STREAMS: u32 = 4;
 /// Longer than anything here takes; a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -169,6 +171,7 @@ pub struct Told {
     pub activate: Option<Reply<Result<Place, Refusal>>>,
     pub keep_activate: bool,
     pub refuse_prepare: bool,
+    pub refuse_reclaim: Option<Refusal>,
 }
 
 pub struct Scribe {
@@ -262,6 +265,15 @@ impl World for Scribe {
             told.activate = Some(reply);
         } else {
             reply.send(Ok(town()));
+        }
+    }
+    fn reclaim(&mut self, cx: &mut Cx<'_>, seat: Seat, epoch: Epoch, reply: Reply<Result<Place, Refusal>>) {
+        assert!(!cx.is_live(seat), "a claim for a player who may change behind it");
+        self.log(format!("reclaim {} {epoch}", seat.0));
+        let mut told = self.told.lock().unwrap();
+        match told.refuse_reclaim.take() {
+            Some(refusal) => reply.send(Err(refusal)),
+            None => reply.send(Ok(town())),
         }
     }
     fn abort(&mut self, _: &mut Cx<'_>, seat: Seat) {
@@ -379,9 +391,15 @@ impl Bench {
     }
 
     pub async fn gateway_named(&self, name: &str, to: &Running, lease_ms: u32) -> Gateway {
+        self.gateway_keeping(name, to, lease_ms, 0).await
+    }
+
+    /// One whose players are kept for `orphan_ms` without it.
+    pub async fn gateway_keeping(&self, name: &str, to: &Running, lease_ms: u32, orphan_ms: u32) -> Gateway {
         let (ca, cert, key) = self.issue(Role::Gateway, name);
         let dialer = Dialer::new(&Identity::load(&ca, &cert, &key).unwrap()).unwrap();
-        let hello = LinkHello { gateway_id: name.into(), realm: "eu-1".into(), lease_ms, ..LinkHello::default() };
+        let hello =
+            LinkHello { gateway_id: name.into(), realm: "eu-1".into(), lease_ms, orphan_ms, ..LinkHello::default() };
         let (link, answer) = dialer.connect(to.link, &Role::World.tls_name(&to.server), hello).await.unwrap();
         assert_eq!(answer.server_id, to.server);
         let answering = Arc::new(AtomicBool::new(true));
@@ -432,16 +450,21 @@ impl Gateway {
         self.sender.game(handle, &Bytes::from_static(body.as_bytes())).unwrap();
     }
 
-    /// The next event but statuses.
+    /// The next event but statuses and counts.
     pub async fn next(&mut self) -> Event<WorldToGateway> {
         soon("something from the world", async {
             loop {
                 let event = self.events.recv().await.expect("the link ended");
-                let status = matches!(
+                let passing = matches!(
                     &event,
-                    Event::Control { message: WorldToGateway { message: Some(to_gateway::Message::Status(_)) }, .. }
+                    Event::Control {
+                        message: WorldToGateway {
+                            message: Some(to_gateway::Message::Status(_) | to_gateway::Message::FramesReceived(_))
+                        },
+                        ..
+                    }
                 );
-                if !status {
+                if !passing {
                     return event;
                 }
             }
@@ -476,9 +499,34 @@ impl Gateway {
     }
 
     pub fn attach(&self, handle: u32, who: &v1::SessionIdentity, epoch: u64) {
+        self.attach_as(handle, who, epoch, v1::Attach::default());
+    }
+
+    /// As `how` says beyond that.
+    pub fn attach_as(&self, handle: u32, who: &v1::SessionIdentity, epoch: u64, how: v1::Attach) {
         let cause = v1::Cause::Login.into();
-        let attach = v1::Attach { handle, identity: Some(who.clone()), epoch, place: None, cause };
+        let attach = v1::Attach { handle, identity: Some(who.clone()), epoch, cause, ..how };
         self.say(handle, to_world::Message::Attach(attach));
+    }
+
+    /// Waits until the world says that it has received so many frames under this handle.
+    pub async fn counted(&mut self, handle: u32, count: u64) {
+        soon("a count", async {
+            loop {
+                let event = self.events.recv().await.expect("the link ended");
+                if let Event::Control {
+                    message: WorldToGateway { message: Some(to_gateway::Message::FramesReceived(told)) },
+                    stream,
+                } = event
+                {
+                    assert!(told.handles.iter().all(|of| of % STREAMS == stream), "{told:?} on stream {stream}");
+                    if told.handles.iter().zip(&told.counts).any(|(of, told)| (*of, *told) == (handle, count)) {
+                        return;
+                    }
+                }
+            }
+        })
+        .await;
     }
 
     pub async fn attached(&mut self, handle: u32, who: &v1::SessionIdentity, epoch: u64) {
@@ -509,8 +557,8 @@ impl Gateway {
                 state: frozen.state.clone(),
                 format: frozen.format,
                 digest: frozen.digest.clone(),
-                place: None,
                 cause: v1::Cause::Zone.into(),
+                ..v1::Prepare::default()
             }),
         );
     }

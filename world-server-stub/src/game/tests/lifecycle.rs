@@ -46,11 +46,12 @@ fn a_hand_over_carries_the_whole_state() {
     let mut there = Table::set();
     let state = rules().formats.decode(saved.format, &saved.state).unwrap();
     let forest = Place::shared("forest");
-    there.game.prepare(9, who("ann"), 2, state, forest.clone(), there.now);
+    there.game.prepare(9, who("ann"), Some(1), 2, state, forest.clone(), there.now);
     // Inert until the commit.
     assert_eq!(there.does(9, 2, ping("early")), []);
     assert_eq!(there.game.activating(9, 3), None, "another epoch than it was prepared for");
-    let (life, _, place, carried) = there.game.activating(9, 2).unwrap();
+    let (life, _, from, place, carried) = there.game.activating(9, 2).unwrap();
+    assert_eq!(from, Some(1));
     assert_eq!((place, carried.zone.as_str(), carried.applied), (forest, "forest", 1));
     assert_eq!(there.game.activating(9, 2), None, "only once");
     let state = rules().formats.decode(carried.format, &carried.state).unwrap();
@@ -129,6 +130,74 @@ fn a_lease_that_is_over_ends_the_interval_where_it_was_last_good() {
     assert_eq!(ends, [good; 3]);
     let said = table.tick();
     assert_eq!(said.iter().filter(|out| matches!(out, Out::HomeBegins(_))).count(), 3);
+}
+
+/// The marks of this seat's player: when each interval of life began or ended, and under which epoch.
+fn marks(said: &[Out]) -> Vec<(bool, u64)> {
+    let mark = |out: &Out| match out {
+        Out::HomeBegins(mark) => Some((true, mark.epoch)),
+        Out::HomeEnds(mark) | Out::Save { ends: Some(mark), .. } => Some((false, mark.epoch)),
+        _ => None,
+    };
+    said.iter().filter_map(mark).collect()
+}
+
+fn saves(said: &[Out]) -> Vec<u64> {
+    let save = |out: &Out| if let Out::Save { saved, .. } = out { Some(saved.epoch) } else { None };
+    said.iter().filter_map(save).collect()
+}
+
+#[test]
+fn a_player_claimed_anew_writes_nothing_until_it_is_theirs_and_then_under_the_new_epoch() {
+    let mut table = Table::set();
+    table.does(0, 1, ping(""));
+    let said = table.call(|game, _, out| game.park(0, out));
+    assert_eq!((saves(&said), marks(&said)), (vec![1], vec![(false, 1)]));
+    let mut claim = None;
+    let said = table.call(|game, _, out| claim = game.reclaiming(0, 2, out));
+    let claim = claim.unwrap();
+    assert_eq!((claim.held, said), (1, vec![]));
+    // Whatever wants to be saved meanwhile would be refused behind the claim.
+    table.call(|game, _, out| {
+        game.player_mut(0).unwrap().dirty = true;
+        game.save_all(false, out);
+        assert_eq!(saves(out), []);
+    });
+    for _ in 0..100 {
+        assert_eq!(saves(&table.tick()), []);
+    }
+    table.game.reclaimed(0, claim.life, Ok(()));
+    let said = table.call(|game, now, out| game.unpark(0, now, out));
+    assert_eq!(marks(&said), [(true, 2)]);
+    let answers = table.does(0, 2, ping(""));
+    assert_eq!((answers[0].ok, answers[0].epoch), (true, 2));
+    let said: Vec<Out> = (0..100).flat_map(|_| table.tick()).collect();
+    assert!(!saves(&said).is_empty() && saves(&said).iter().all(|epoch| *epoch == 2));
+}
+
+#[test]
+fn a_claim_that_is_refused_fences_the_player_off_and_one_that_fails_changes_nothing() {
+    for (outcome, saved) in [(Err(true), vec![]), (Err(false), vec![1])] {
+        let mut table = Table::set();
+        table.call(|game, _, out| game.park(0, out));
+        let claim = table.game.reclaiming(0, 2, &mut Vec::new()).unwrap();
+        table.game.player_mut(0).unwrap().dirty = true;
+        table.game.reclaimed(0, claim.life, outcome);
+        let said = table.call(|game, _, out| game.release(0, out));
+        assert_eq!(saves(&said), saved, "a save is for one who still lives here");
+    }
+    let mut table = Table::set();
+    assert_eq!(table.game.reclaiming(9, 2, &mut Vec::new()), None, "nobody is there");
+    assert!(
+        table
+            .call(|game, now, out| assert!(game.freeze(0, now, out)))
+            .iter()
+            .any(|out| matches!(out, Out::Save { .. }))
+    );
+    let claim = table.game.reclaiming(0, 2, &mut Vec::new()).unwrap();
+    table.game.reclaimed(0, claim.life, Ok(()));
+    let said = table.call(|game, now, out| game.thaw(0, now, out));
+    assert_eq!(marks(&said), [(true, 2)]);
 }
 
 #[test]
