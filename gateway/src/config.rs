@@ -99,10 +99,10 @@ settings! {
         /// are dropped; QUIC sends again after a second. Those who have our answer to a Retry or are within a handshake
         /// have four times as many apart.
         pub initials_per_s: u32 = 10_000,
-        /// Handshakes begun in a second for addresses that have not proven themselves. Default 250, as many at once:
-        /// at half a millisecond each, an eighth of a core is all that forged addresses can take. Above it, addresses
+        /// Handshakes begun in a second for addresses that have not proven themselves. Default 100, as many at once:
+        /// at half a millisecond each, a twentieth of a core is all that forged addresses can take. Above it, addresses
         /// must prove themselves first (Retry), which costs an honest client one round trip.
-        pub unproven_logins_per_s: u32 = 250,
+        pub unproven_logins_per_s: u32 = 100,
         /// Handshakes begun in a second for proven addresses, all together. Default 1,000: half a core. Above it they
         /// get no answer, and QUIC asks again after a second.
         pub logins_per_s: u32 = 1_000,
