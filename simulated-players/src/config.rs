@@ -14,9 +14,13 @@ settings! {
     #[derive(Debug, Clone, Serialize, Deserialize)]
     #[serde(deny_unknown_fields, default)]
     pub struct Config {
-        /// Gateways, tried in turn by every player. Default `127.0.0.1:7443`.
+        /// Gateways; the first player begins with the first, the next player with the next, and so on, and each tries the
+        /// others in turn. Default `127.0.0.1:7443`.
         pub gateway: Vec<SocketAddr> = vec![SocketAddr::from(([127, 0, 0, 1], 7443))],
-        /// The name that the gateway's certificate must carry. Default `localhost`.
+        /// Players also go to the gateways that a gateway names; false where only the configured addresses can be reached,
+        /// for example through a relay. Default true.
+        pub learn_gateways: bool = true,
+        /// The name that the gateways' certificates must carry. Default `localhost`.
         pub server_name: String = "localhost".into(),
         /// The certificate authority of the gateway, PEM. Default `data/pki/ca.pem`.
         pub ca: PathBuf = "data/pki/ca.pem".into(),

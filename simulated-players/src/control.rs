@@ -25,6 +25,8 @@ impl Simulation {
     /// [`SimulationError`] names the key or file that is wrong.
     pub fn new(config: Config) -> Result<Self, SimulationError> {
         config.check()?;
+        // A program that has named itself already keeps its name.
+        tidegate_events::start("players");
         let (wish, wishes) = watch::channel(Wish::default());
         let (live, _) = watch::channel(Live::default());
         let control = Control { wish: Arc::new(wish), live: Arc::new(live) };

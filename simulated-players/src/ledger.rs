@@ -104,21 +104,31 @@ pub struct Ledger {
     answered_by: Epoch,
     /// Frames may have been lost or doubled by a crash: the world will say where it stands.
     resync: bool,
+    /// The epoch of a resume on the same world server: an arrival at it is a restore.
+    restored_at: Option<Epoch>,
     /// The world said where the character stands.
     arrived: bool,
 }
 
 impl Findings {
+    /// Broken promises by the name that the report has for them, zeros included.
+    #[must_use]
+    pub const fn promises(&self) -> [(&'static str, u64); 7] {
+        [
+            ("frames_lost", self.lost),
+            ("frames_duplicated", self.duplicated),
+            ("frames_reordered", self.reordered),
+            ("double_homed", self.double_homed),
+            ("unannounced_home", self.unannounced_home),
+            ("moved_without_cause", self.moved_without_cause),
+            ("gold_vanished", self.gold_vanished),
+        ]
+    }
+
     /// Broken promises of every kind.
     #[must_use]
-    pub const fn broken(&self) -> u64 {
-        self.lost
-            + self.duplicated
-            + self.reordered
-            + self.double_homed
-            + self.unannounced_home
-            + self.moved_without_cause
-            + self.gold_vanished
+    pub fn broken(&self) -> u64 {
+        self.promises().iter().map(|(_, count)| count).sum()
     }
 }
 
@@ -135,6 +145,7 @@ impl Ledger {
             announced: home,
             answered_by: Epoch(0),
             resync: false,
+            restored_at: None,
             arrived: false,
         }
     }
@@ -274,13 +285,15 @@ impl Ledger {
         explained
     }
 
-    /// The session came back after a lost connection. True if it came back to another home; that one says where it stands,
-    /// unless its word fell into a gap.
-    pub fn resumed(&mut self, home: Epoch) -> bool {
-        let elsewhere = home > self.announced;
-        self.announced = self.announced.max(home);
-        self.resync |= elsewhere;
-        elsewhere
+    /// The session goes on over another connection. A higher epoch on another world server is another home, which says where
+    /// it stands unless its word fell into a gap. A higher epoch on the same one is mostly another gateway's take-over, which
+    /// changes nothing for the player; but if the server says that the player arrives, it died meanwhile and restored them.
+    pub fn resumed(&mut self, home: Epoch, same_server: bool) {
+        if home > self.announced {
+            self.announced = home;
+            self.resync |= !same_server;
+            self.restored_at = same_server.then_some(home);
+        }
     }
 
     /// The player arrived somewhere. Gives the frames to send again, if a crash made that necessary.
@@ -288,6 +301,7 @@ impl Ledger {
         self.home_answered(Epoch(entered.epoch));
         self.character.began_with.get_or_insert(entered.gold + entered.items * ITEM_VALUE);
         self.intents.retain(|intent| !intent.granted);
+        self.resync |= self.restored_at.take_if(|epoch| epoch.0 == entered.epoch).is_some();
         if !std::mem::replace(&mut self.arrived, true) && self.sent.is_empty() {
             // The character may have played before this simulation began.
             self.character.sequence = entered.applied;

@@ -42,7 +42,7 @@ pub struct Report {
     pub gold_vanished: u64,
     /// Moves by cause.
     pub moved_by: BTreeMap<&'static str, u64>,
-    /// Sessions found in another home after an absence.
+    /// Sessions found on another world server after an absence.
     pub moved_while_away: u64,
     /// Reliable actions sent, each to be answered once and in order.
     pub frames_sent: u64,
@@ -60,7 +60,11 @@ pub struct Report {
     pub actions_refused: BTreeMap<String, u64>,
     /// Lost connections that were mended.
     pub resumed: u64,
-    /// Of these, with a gap in the reliable frames.
+    /// Of these, back on the same world server.
+    pub resumed_same_home: u64,
+    /// Moves to another gateway before the old one stopped.
+    pub relocated: u64,
+    /// Resumes and relocations with a gap in the reliable frames: the only ones that may lose any.
     pub gaps: u64,
     /// Times a player had to wait in line or for a new home.
     pub holds: u64,
@@ -80,6 +84,10 @@ pub struct Report {
     pub datagram_us: Latency,
     /// Login intended to `Welcome` received.
     pub login_us: Latency,
+    /// Lost connection noticed to back in play.
+    pub resume_us: Latency,
+    /// How long play stood still when a session moved to another gateway.
+    pub relocation_us: Latency,
     /// Between two homes, as the gateway measured it (`Moved.gap_us`).
     pub handover_us: Latency,
     /// The same, in milliseconds with fractions, as the demo's report shows it.

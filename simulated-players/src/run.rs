@@ -62,6 +62,15 @@ impl Prepared {
     }
 }
 
+/// How a player connects that begins with this gateway.
+fn client(config: &Config, first: usize) -> ClientConfig {
+    let mut gateways = config.gateway.clone();
+    gateways.rotate_left(first);
+    let mut client = ClientConfig::new(gateways, &config.server_name, config.realm.clone(), &config.client_version);
+    client.learn_gateways = config.learn_gateways;
+    client
+}
+
 /// A session that is played by a task.
 struct Active {
     index: usize,
@@ -86,19 +95,14 @@ struct Run {
 impl Run {
     fn new(prepared: Prepared) -> Self {
         let Prepared { config, profiles, login_key, endpoints, wishes, live } = prepared;
-        let client = ClientConfig::new(
-            config.gateway.clone(),
-            &config.server_name,
-            config.realm.clone(),
-            &config.client_version,
-        );
+        let clients = (0..config.gateway.len()).map(|first| Arc::new(client(&config, first))).collect();
         let roster = Roster::new(&config.name_prefix, profiles, config.seed);
         // Traders know everybody of the first crowd by name; who is not near refuses.
         let partners = (0..config.players.min(1_000)).map(|n| format!("{}-{n}", config.name_prefix)).collect();
         let rng = Pcg64Mcg::seed_from_u64(config.seed ^ 0x5eed);
         let world = World {
             config,
-            client: Arc::new(client),
+            clients,
             login_key,
             books: Books::default(),
             begin: Instant::now(),

@@ -2,6 +2,7 @@
 
 mod login;
 mod playing;
+mod witness;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -23,7 +24,8 @@ use playing::Playing;
 /// What all sessions of a simulation share.
 pub(crate) struct World {
     pub(crate) config: Config,
-    pub(crate) client: Arc<ClientConfig>,
+    /// One for each gateway that a player may begin with.
+    pub(crate) clients: Vec<Arc<ClientConfig>>,
     pub(crate) login_key: LoginKey,
     pub(crate) books: Books,
     pub(crate) begin: Instant,
@@ -39,6 +41,11 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn now(&self) -> Duration {
         self.begin.elapsed()
+    }
+
+    /// How this person connects: players begin with different gateways, so that all are used.
+    pub(crate) fn client(&self, person: &Person) -> &Arc<ClientConfig> {
+        &self.clients[person.index % self.clients.len()]
     }
 }
 

@@ -133,12 +133,44 @@ fn a_gift_that_was_refused_may_be_given_after_a_crash_and_counts_once() {
 fn what_fell_into_a_gap_is_asked_again_even_if_the_home_is_another() {
     let mut ledger = ledger();
     let _ = sent(&mut ledger, 3);
-    assert!(ledger.resumed(Epoch(2)));
+    ledger.resumed(Epoch(2), false);
     assert_eq!(ledger.repeat_unanswered().len(), 3);
     for sequence in 1..=3 {
         ledger.answer(&Answer { again: true, ..ok(sequence, 2) });
     }
     assert_eq!((ledger.findings.broken(), ledger.unanswered()), (0, 0));
+}
+
+#[test]
+fn another_gateways_take_over_excuses_nothing() {
+    let mut ledger = ledger();
+    let answers = sent(&mut ledger, 3);
+    ledger.answer(&answers[0]);
+    ledger.resumed(Epoch(2), true);
+    // Answers that the old gateway did not deliver come from the epoch they were given in.
+    ledger.answer(&answers[1]);
+    ledger.answer(&ok(3, 2));
+    assert_eq!((ledger.findings.broken(), ledger.unanswered()), (0, 0));
+    ledger.answer(&ok(3, 2));
+    assert_eq!(ledger.findings.duplicated, 1);
+    let _ = sent(&mut ledger, 1);
+    assert_eq!(ledger.close(true).0.lost, 1);
+}
+
+#[test]
+fn a_server_that_died_while_the_player_was_away_is_told_again_what_it_lost() {
+    let mut ledger = ledger();
+    ledger.entered(&Entered { epoch: 1, ..Entered::default() });
+    for answer in sent(&mut ledger, 3) {
+        ledger.answer(&answer);
+    }
+    ledger.resumed(Epoch(2), true);
+    let frames = ledger.entered(&Entered { applied: 1, epoch: 2, ..Entered::default() });
+    assert_eq!(frames.len(), 2);
+    assert_eq!(ledger.findings.broken(), 0);
+    // An arrival at a later epoch is that of a move.
+    ledger.resumed(Epoch(3), true);
+    assert!(ledger.entered(&Entered { applied: 1, epoch: 4, ..Entered::default() }).is_empty());
 }
 
 #[test]

@@ -19,13 +19,17 @@ pub struct Latencies {
     pub login: Histogram<u64>,
     /// Between two homes.
     pub handover: Histogram<u64>,
+    /// Lost connection noticed to back in play.
+    pub resume: Histogram<u64>,
+    /// Standstill while moving to another gateway.
+    pub relocation: Histogram<u64>,
 }
 
 impl Default for Latencies {
     fn default() -> Self {
         // Two significant figures: an error of one per cent, and 20 KB a histogram.
         let new = || Histogram::new_with_max(LONGEST_US, 2).expect("the bounds are fixed and right");
-        Self { action: new(), datagram: new(), login: new(), handover: new() }
+        Self { action: new(), datagram: new(), login: new(), handover: new(), resume: new(), relocation: new() }
     }
 }
 
@@ -37,6 +41,8 @@ impl Latencies {
             (&mut self.datagram, &other.datagram),
             (&mut self.login, &other.login),
             (&mut self.handover, &other.handover),
+            (&mut self.resume, &other.resume),
+            (&mut self.relocation, &other.relocation),
         ] {
             mine.add(theirs).expect("all are made with the same bounds");
         }

@@ -8,7 +8,7 @@ use tidegate_ticket::LoginClaims;
 use tidegate_types::{Clock as _, SystemClock};
 use tokio::time::Instant;
 
-use super::World;
+use super::{World, witness};
 use crate::report::record_time;
 use crate::roster::Person;
 
@@ -30,16 +30,22 @@ pub(super) async fn log_in(
         if world.finish.is_cancelled() {
             return None;
         }
-        let pause = match endpoint.connect(world.client.clone(), ticket(world, person)).await {
-            Ok((session, events)) => match welcomed(world, &session, events).await {
+        let client = world.client(person);
+        let gateway = client.gateway[0];
+        witness::asks(person, gateway);
+        let pause = match endpoint.connect(client.clone(), ticket(world, person)).await {
+            Ok((session, events)) => match welcomed(world, person, &session, events).await {
                 Some((events, welcome)) => {
+                    witness::welcome(person, &welcome);
                     record_time(&mut world.books.open().latencies.login, intended.elapsed());
                     return Some((session, events, welcome));
                 }
                 None => Duration::from_millis(500),
             },
-            Err(error) => match error.advice() {
+            Err(error) => match witness::not_admitted(person, gateway, &error).advice() {
                 Advice::TryAgain(after) => after,
+                // An earlier session of the character has not ended everywhere yet.
+                Advice::EndOther => LONGEST_PAUSE,
                 Advice::NewTicket => Duration::from_millis(100),
                 Advice::Update | Advice::Mend => {
                     tracing::warn!(player = %person.player, %error, "cannot log in");
@@ -57,7 +63,12 @@ pub(super) async fn log_in(
 }
 
 /// Waits until the session is in play; `None` if it ends before, or if the simulation does.
-async fn welcomed(world: &World, session: &Session, mut events: Events) -> Option<(Events, Box<Welcome>)> {
+async fn welcomed(
+    world: &World,
+    person: &Person,
+    session: &Session,
+    mut events: Events,
+) -> Option<(Events, Box<Welcome>)> {
     let mut holding = false;
     let welcome = loop {
         let event = tokio::select! {
@@ -69,8 +80,9 @@ async fn welcomed(world: &World, session: &Session, mut events: Events) -> Optio
         };
         match event {
             Some(Event::Welcome(welcome)) => break Some(welcome),
-            Some(Event::Hold(_)) if !holding => {
+            Some(Event::Hold(hold)) if !holding => {
                 holding = true;
+                witness::hold(person, &hold.reason, world.client(person).gateway[0]);
                 let mut books = world.books.open();
                 books.holds += 1;
                 books.live.holding += 1;

@@ -11,9 +11,10 @@ use rand::RngExt as _;
 use tidegate_player::{Event, Events, Session, Welcome};
 use tidegate_proto::stub::v1 as game;
 use tidegate_proto::stub::v1::action::Kind;
-use tidegate_types::{Clock as _, EnvironmentId, SystemClock};
+use tidegate_types::{Clock as _, EnvironmentId, ServerId, SystemClock};
 use tokio::time::Instant;
 
+use super::witness::Place;
 use super::{Leash, World};
 use crate::behaviour::Behaviour;
 use crate::ledger::Ledger;
@@ -34,6 +35,10 @@ pub(super) struct Playing<'a> {
     began: Instant,
     leash: Leash,
     environment: EnvironmentId,
+    /// The session and its gateway, for whoever judges the run.
+    place: Place,
+    /// The world server that was the home last.
+    server: ServerId,
     /// Between two positions; `None`: it sends none.
     position_every: Option<Duration>,
     next_position: Instant,
@@ -108,6 +113,8 @@ impl<'a> Playing<'a> {
             began: now,
             leash,
             environment,
+            place: Place::of(welcome),
+            server: welcome.home.server.clone(),
             position_every,
             next_position: now + first,
             positions: 0,

@@ -4,10 +4,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use prost::Message as _;
-use tidegate_player::{CloseReason, Closed, Event};
+use tidegate_player::{CloseReason, Closed, Event, Welcome};
 use tidegate_proto::stub::v1 as game;
 use tidegate_types::{Cause, Clock as _, EnvironmentId, SystemClock, Timestamp};
 
+use super::super::witness::{self, Place};
 use super::Playing;
 use crate::report::{End, Move, record_time};
 
@@ -31,33 +32,63 @@ impl Playing<'_> {
                 books.moved(moved.cause);
                 record_time(&mut books.latencies.handover, moved.between);
                 drop(books);
-                if moved.cause == Cause::Resume {
-                    self.repeat_unanswered();
-                }
+                witness::moved(self.person, &self.place, &moved);
+                self.server = moved.home.server;
                 self.went(moved.home.environment, moved.cause);
             }
-            Event::Hold(_) => self.hold(true),
+            Event::Hold(hold) => {
+                witness::hold(self.person, &hold.reason, self.place.gateway);
+                self.hold(true);
+            }
             Event::Notice(_) => self.world.books.open().notices += 1,
-            Event::Reconnecting { .. } => self.reconnect(true),
+            Event::Reconnecting { why } => {
+                witness::lost(self.person, &self.place, &why);
+                self.reconnect(true);
+            }
+            Event::Relocating { .. } => witness::relocate(self.person, &self.place),
+            Event::Relocated(welcome) => {
+                self.hold(false);
+                self.place = Place::of(&welcome);
+                witness::relocated(self.person, &welcome);
+                let mut books = self.world.books.open();
+                books.relocated += 1;
+                record_time(&mut books.latencies.relocation, welcome.took);
+                drop(books);
+                self.goes_on(*welcome);
+            }
             Event::Resumed(welcome) => {
                 self.reconnect(false);
                 self.hold(false);
-                let elsewhere = self.ledger.resumed(welcome.home.epoch);
+                self.place = Place::of(&welcome);
+                let same_home = welcome.home.server == self.server;
+                witness::resumed(self.person, &welcome, same_home);
                 let mut books = self.world.books.open();
                 books.resumed += 1;
-                books.gaps += u64::from(welcome.gap);
-                books.moved_while_away += u64::from(elsewhere);
+                books.resumed_same_home += u64::from(same_home);
+                books.moved_while_away += u64::from(!same_home);
+                record_time(&mut books.latencies.resume, welcome.took);
                 drop(books);
-                if welcome.gap {
-                    self.repeat_unanswered();
-                }
-                self.went(welcome.home.environment, Cause::Crash);
+                self.goes_on(*welcome);
             }
             Event::Welcome(_) | Event::Closed(_) => {}
         }
     }
 
-    /// Frames on their way may be lost although the home lives on: a link broke, or a gateway did.
+    /// Another connection has the session now, and perhaps another gateway. Without a gap every frame is due, once and in
+    /// order.
+    fn goes_on(&mut self, welcome: Welcome) {
+        let same_server = welcome.home.server == self.server;
+        self.ledger.resumed(welcome.home.epoch, same_server);
+        if welcome.gap {
+            self.world.books.open().gaps += 1;
+            witness::gap(self.person, &self.place);
+            self.repeat_unanswered();
+        }
+        self.server = welcome.home.server;
+        self.went(welcome.home.environment, Cause::Crash);
+    }
+
+    /// Frames may be lost although the home lives on.
     fn repeat_unanswered(&mut self) {
         for frame in self.ledger.repeat_unanswered() {
             self.send(frame);
@@ -70,6 +101,7 @@ impl Playing<'_> {
         if broken > self.broken {
             self.world.books.open().live.broken_promises += broken - self.broken;
             self.broken = broken;
+            witness::broken(self.person, &self.place, &self.ledger.findings);
             tracing::warn!(
                 player = %self.person.player, findings = ?self.ledger.findings, open = ?self.ledger.open(),
                 "a promise is broken"
@@ -172,6 +204,7 @@ impl Playing<'_> {
                 End::Lost
             }
         };
+        witness::closed(self.person, &self.place, end.as_str(), closed.as_ref());
         let at: Timestamp = SystemClock.now().wall;
         self.record.ended = Some((at, end));
         self.leash.set_environment(None);
