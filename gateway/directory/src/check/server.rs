@@ -96,7 +96,7 @@ async fn no_connection(
     if let Some(finding) = password(url, host, &why, e, certificates, limit).await {
         return finding;
     }
-    if why.contains("NOPERM") {
+    if e.code() == Some("NOPERM") {
         return Finding::fail(
             "permissions",
             format!("{host} does not permit what a directory needs ({why})"),

@@ -22,15 +22,16 @@ local function uuid(text)
         and string.find(text, '^%x+%-%x+%-%x+%-%x+%-%x+$') ~= nil
 end
 
--- Changes nothing, and yet is a write: a replica that was our master refuses it, so that nobody reads old entries there.
-local probe = redis.pcall('HDEL', key, '-')
+-- Changes nothing, whatever the key holds, and yet is refused wherever a write would be: by a replica that was our master (so
+-- that nobody reads old entries there), and by a full memory (only a script's first write is measured against it).
+local probe = redis.pcall('SETRANGE', key, 0, '')
+if type(probe) == 'table' and probe.err and not string.find(probe.err, 'WRONGTYPE') then return probe end
 local unreadable, missing = 0, true
 local epoch, home = NOTHING, nil
-if type(probe) == 'table' and probe.err then
-    if not string.find(probe.err, 'WRONGTYPE') then return probe end
+local found = redis.pcall('HMGET', key, 'e', 's', 'w', 'i', 'v', 'g')
+if found.err then
     unreadable = 1
 else
-    local found = redis.call('HMGET', key, 'e', 's', 'w', 'i', 'v', 'g')
     local e, s, w, i, v, g = found[1], found[2], found[3], found[4], found[5], found[6]
     if e and #e == 20 and string.find(e, '^%d+$') then
         epoch, missing = e, false
