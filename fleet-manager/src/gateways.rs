@@ -7,7 +7,7 @@
 //!
 //! A gateway that stops talking still counts as live for a while (`gateway_live_ms`): it may be serving players behind a
 //! broken stream, so a flip names it as unconfirmed. Its sessions count as unknown, and nothing that may hold them as
-//! empty, until it is back, others have taken them up, or the world servers say that they are over ([`lost`]); at the
+//! empty, until it is back, others have taken them up, or the world servers say that they are over (`lost.rs`); at the
 //! latest it is given up after `gateway_forget_ms`. Gateways are remembered in the store, so that one which has not
 //! reconnected after the manager's restart is waited for as well.
 
