@@ -1,6 +1,6 @@
 //! What keeps a fleet-manager from starting is said in one line that names the key or the file, before anything runs.
 
-use fleet_manager::{Config, Service};
+use fleet_manager::{Config, Service, ServiceError};
 
 use crate::harness::{Fleet, config};
 
@@ -45,6 +45,17 @@ async fn a_damaged_database_is_named_and_left_alone() {
     std::fs::write(&database, &rubbish).unwrap();
     let line = refusal(config(dir.path())).await;
     assert!(line.contains("manager.db"), "{line}");
+    assert_eq!(std::fs::read_to_string(&database).unwrap(), rubbish);
+
+    // With a copy beside it, it was this manager's once.
+    let copy = dir.path().join("backups/manager-v2-20260101T000000000Z.db");
+    std::fs::create_dir(dir.path().join("backups")).unwrap();
+    std::fs::write(&copy, b"").unwrap();
+    let damaged = Service::new(config(dir.path())).await.map(|_| ()).expect_err("is refused");
+    assert!(matches!(damaged, ServiceError::Damaged { .. }), "{damaged:?}");
+    let restore =
+        format!("cp {} {}", copy.canonicalize().unwrap().display(), database.canonicalize().unwrap().display());
+    assert!(damaged.to_string().ends_with(&restore), "{damaged}");
     assert_eq!(std::fs::read_to_string(&database).unwrap(), rubbish);
 }
 
