@@ -45,6 +45,8 @@ pub(crate) struct Window {
     down: Backlog,
     /// Downstream frames below this number have been given to the present connection.
     given: u64,
+    /// How many the player has by its own word: of these some may still be on their way here.
+    has: u64,
     up: Backlog,
     /// Upstream frames below this number have been sent to the present home.
     forwarded: u64,
@@ -57,7 +59,7 @@ impl Window {
         let down = tidegate_window::Limits { frames: limits.window_frames, bytes: limits.window_bytes };
         // Never reached: beyond it nothing is taken.
         let up = tidegate_window::Limits { frames: usize::MAX, bytes: usize::MAX };
-        Self { limits, down: Backlog::new(down), given: 0, up: Backlog::new(up), forwarded: 0 }
+        Self { limits, down: Backlog::new(down), given: 0, has: 0, up: Backlog::new(up), forwarded: 0 }
     }
 
     // To the player.
@@ -72,6 +74,17 @@ impl Window {
     /// A frame for the player, to be given later.
     pub(crate) fn keep(&mut self, body: &[u8]) {
         self.down.push(body);
+    }
+
+    /// If the player has the next frame already, which a world server that was taken up again cannot know: it is done with.
+    pub(crate) fn pass_over(&mut self) -> bool {
+        let next = self.down.total();
+        if next >= self.has {
+            return false;
+        }
+        self.down.adopt(next + 1, []);
+        self.given = next + 1;
+        true
     }
 
     /// The player has received so many.
@@ -99,8 +112,8 @@ impl Window {
 
     /// The number of the next frame that the connection is given.
     #[must_use]
-    pub(crate) const fn next_frame(&self) -> u64 {
-        self.given
+    pub(crate) fn next_frame(&self) -> u64 {
+        self.given.max(self.has)
     }
 
     /// The frames that wait; they count as given to the connection from now on.
@@ -111,11 +124,12 @@ impl Window {
     }
 
     /// The player is back on a new connection, having received so many. What it lacks waits again. True if some of that is
-    /// gone, or the player knows of more than there is.
+    /// gone.
     pub(crate) fn resume(&mut self, received: u64) -> bool {
-        let gap = received < self.down.base() || received > self.down.total();
+        let gap = received < self.down.base();
         self.down.acknowledge(received);
         self.given = self.down.base();
+        self.has = received.min(MAX_COUNT);
         gap
     }
 
@@ -205,6 +219,7 @@ impl Window {
     pub(crate) fn adopt(&mut self, up: u64, down: u64) {
         self.down.adopt(down, []);
         self.given = self.down.base();
+        self.has = 0;
         self.up.adopt(up.min(MAX_COUNT), []);
         self.forwarded = self.up.base();
     }
@@ -252,6 +267,18 @@ mod tests {
     }
 
     #[test]
+    fn frames_that_the_player_has_and_the_world_server_sends_again_are_passed_over() {
+        let mut window = Window::new(LIMITS);
+        window.adopt(0, 3);
+        assert!(!window.resume(5));
+        assert_eq!(window.next_frame(), 5);
+        assert!(window.pass_over() && window.pass_over() && !window.pass_over());
+        assert!(!window.has_unsent());
+        window.sent(&[5]);
+        assert_eq!((window.next_frame(), window.delivered()), (6, 5));
+    }
+
+    #[test]
     fn an_ack_of_frames_never_sent_forgets_only_what_was() {
         let mut window = sent(0..2);
         window.keep(&[9]);
@@ -262,7 +289,8 @@ mod tests {
     #[test]
     fn a_client_that_claims_absurd_counts_overflows_nothing() {
         let mut resumed = sent(0..2);
-        assert!(resumed.resume(u64::MAX));
+        assert!(!resumed.resume(u64::MAX));
+        assert!(resumed.pass_over(), "it said that it has everything");
         let mut adopted = Window::new(LIMITS);
         adopted.adopt(u64::MAX, u64::MAX);
         for window in [&mut resumed, &mut adopted] {

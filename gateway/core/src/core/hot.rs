@@ -118,6 +118,9 @@ impl Core {
             // Of the channel as it was before another client came.
             return Downstream::Unknown;
         }
+        if session.window.pass_over() {
+            return Downstream::Kept;
+        }
         self.counters.frames_down += 1;
         match (usage.role, session.conn) {
             (Role::Home, Some(conn)) if session.greeted && !session.window.has_unsent() => {
