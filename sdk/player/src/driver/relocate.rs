@@ -51,7 +51,7 @@ pub(super) struct Relocation {
 enum Step {
     /// Nobody is asked before then.
     Pause(Instant),
-    Round(Round),
+    Round(Box<Round>),
 }
 
 /// What the new gateway made of the `Hello`.
@@ -74,7 +74,7 @@ impl Relocation {
                 () = tokio::time::sleep_until(self.until) => return None,
                 () = tokio::time::sleep_until(pause.unwrap_or(self.until)), if pause.is_some() => {
                     let round = Round::new(self.endpoint.clone(), self.config.clone(), self.gateways.clone());
-                    self.step = Step::Round(round);
+                    self.step = Step::Round(Box::new(round));
                 }
                 line = async { round?.next().await }, if pause.is_none() => match line {
                     Some(line) => return Some(line),
