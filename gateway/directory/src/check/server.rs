@@ -15,6 +15,9 @@ use crate::url::{Host, Kind, SharedUrl};
 /// The oldest version that the scripts are tested with.
 const OLDEST: (u32, u32) = (6, 2);
 
+/// What an ACL must grant.
+const PERMISSIONS: &str = "~tidegate:* +@connection +@read +@write +@scripting +info +cluster";
+
 /// A round trip that is worth a look: logins and hand-overs wait for one or two.
 const SLOW: Duration = Duration::from_millis(10);
 
@@ -100,7 +103,7 @@ async fn no_connection(
         return Finding::fail(
             "permissions",
             format!("{host} does not permit what a directory needs ({why})"),
-            "allow the user ~tidegate:* +@read +@write +@scripting +info +role",
+            format!("allow the user {PERMISSIONS}"),
         );
     }
     match (speaks(host, limit).await, url.tls) {

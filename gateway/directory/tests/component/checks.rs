@@ -8,7 +8,7 @@ use tidegate_directory::{DirectoryConfig, start};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::support::shared;
+use crate::support::{Gateway, cas, done, shared};
 
 fn config() -> DirectoryConfig {
     DirectoryConfig { request_timeout: Duration::from_secs(2), ..DirectoryConfig::default() }
@@ -68,6 +68,13 @@ async fn a_user_who_may_not_do_what_is_needed() {
     redis.command(&["ACL", "SETUSER", "app", "on", ">hush", "~*", "+ping"]).unwrap();
     let url = format!("redis://app:hush@127.0.0.1:{}", redis.port());
     refused(&url, "permissions", &["does not permit", "+@scripting"]).await;
+    // What it is told to be given is enough.
+    let granted = "~tidegate:* +@connection +@read +@write +@scripting +info +cluster";
+    let words: Vec<&str> = ["ACL", "SETUSER", "app", "resetkeys"].into_iter().chain(granted.split(' ')).collect();
+    redis.command(&words).unwrap();
+    assert_eq!(refusal(&shared(&url), &inspect(&shared(&url), &config()).await), None);
+    let mut gateway = Gateway::join(&url).await;
+    assert_eq!(gateway.ask("c", cas(0, 1, 1)).await, done(1));
 }
 
 #[tokio::test]

@@ -1,10 +1,12 @@
 //! Several servers: a replica that Sentinel makes the master, and a cluster.
 
+use std::time::Duration;
+
 use gateway_core::directory::DirectoryOp;
 use tidegate_directory::DirectoryConfig;
 use tidegate_directory::testing::{Options, RedisCluster, RedisSentinel, RedisServer};
 
-use crate::support::{Gateway, cas, conflict, done, found, raise};
+use crate::support::{Gateway, cas, conflict, done, found, key, raise};
 
 async fn sentinel_set() -> (RedisServer, RedisServer, RedisSentinel) {
     let master = RedisServer::start(Options::default());
@@ -20,7 +22,9 @@ async fn a_replica_takes_over_from_a_dead_master() {
     let (mut master, replica, sentinel) = sentinel_set().await;
     let mut gateway = Gateway::join(&sentinel.url()).await;
     assert_eq!(gateway.ask("c", cas(0, 1, 1)).await, done(1));
-    master.command(&["WAIT", "1", "10000"]).unwrap();
+    while replica.command(&["EXISTS", &key("c")]).unwrap() != "1" {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     master.kill();
     gateway.down().await;
     assert!(!gateway.up().await, "the mark came along");
