@@ -19,7 +19,7 @@ mod metrics;
 mod players;
 mod reports;
 mod service;
-mod session_stream;
+pub mod session_stream;
 mod shard;
 mod tables;
 mod used_tickets;

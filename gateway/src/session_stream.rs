@@ -13,7 +13,7 @@ use tidegate_proto::{CloseCode, v1, varint};
 
 /// One frame of a client.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum ClientFrame {
+pub enum ClientFrame {
     /// The first frame, and only the first.
     Hello(Box<v1::Hello>),
     /// The game's own bytes.
@@ -44,19 +44,27 @@ enum State {
 
 /// Takes frames off a session stream.
 #[derive(Debug)]
-pub(crate) struct FrameReader {
+pub struct FrameReader {
     state: State,
     buffer: BytesMut,
 }
 
+impl Default for FrameReader {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl FrameReader {
-    pub(crate) fn new() -> Self {
+    /// A reader that expects `Hello`.
+    #[must_use]
+    pub fn new() -> Self {
         Self { state: State::ExpectingHello, buffer: BytesMut::new() }
     }
 
     /// Bytes as they came from the stream. The caller hands over at most a stream window before it calls [`Self::next`]
     /// until that is empty, which bounds the buffer.
-    pub(crate) fn push(&mut self, bytes: &[u8]) {
+    pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
@@ -71,7 +79,11 @@ impl FrameReader {
     }
 
     /// The next whole frame; `None` when more bytes are needed.
-    pub(crate) fn next(&mut self) -> Result<Option<ClientFrame>, CloseCode> {
+    ///
+    /// # Errors
+    /// The code to close the connection with. There is nothing more to read then.
+    #[expect(clippy::should_implement_trait, reason = "an iterator ends; this one may have more after the next push")]
+    pub fn next(&mut self) -> Result<Option<ClientFrame>, CloseCode> {
         let Some((kind, _)) = varint::peek(&self.buffer) else { return Ok(None) };
         let limit = match (kind, self.state) {
             (player::HELLO, State::ExpectingHello) => MAX_PLAYER_BODY,

@@ -13,6 +13,7 @@ use tidegate_link::{Event, Link, Sender};
 use tidegate_proto::v1::gateway_to_world::Message as In;
 use tidegate_proto::v1::world_to_gateway::Message as Out;
 use tidegate_proto::v1::{self, GatewayToWorld, WorldToGateway};
+use tidegate_window::{Backlog, Limits};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -30,7 +31,7 @@ pub(crate) struct Faults {
 }
 
 /// A player as the world knows it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Seat {
     pub(crate) player: String,
     pub(crate) session: Vec<u8>,
@@ -39,6 +40,16 @@ pub(crate) struct Seat {
     pub(crate) parked: bool,
     /// The frames received, as text.
     pub(crate) log: Vec<String>,
+    /// How many, in this session.
+    pub(crate) up: u64,
+    /// What was sent and not acknowledged.
+    pub(crate) down: Backlog,
+}
+
+fn backlog(channel: &v1::Channel) -> Backlog {
+    let mut down = Backlog::new(Limits { frames: 10_000, bytes: 10_000_000 });
+    down.adopt(channel.down, channel.frames.iter().map(|frame| &frame[..]));
+    down
 }
 
 struct Shared {
@@ -216,11 +227,17 @@ impl FakeWorld {
                 match event {
                     Event::Game { handle, body } => {
                         let text = String::from_utf8_lossy(&body).into_owned();
+                        let mut received = 0;
                         if let Some(seat) = self.shared.state.lock().unwrap().seats.get_mut(&handle) {
                             assert!(seat.live, "a frame for a player who is not live here: {text}");
                             seat.log.push(text);
+                            seat.up += 1;
+                            seat.down.push(&body);
+                            received = seat.up;
                         }
                         let _ = sender.game(handle, &body);
+                        let frames = v1::FramesReceived { handles: vec![handle], counts: vec![received] };
+                        send(handle, Out::FramesReceived(frames));
                     }
                     Event::Datagram { payload, .. } => {
                         let text = String::from_utf8_lossy(&payload).into_owned();
@@ -229,6 +246,13 @@ impl FakeWorld {
                     Event::Control { message, .. } => {
                         let Some(message) = message.message else { continue };
                         let Some((handle, answer)) = self.control(message, &mut parked) else { continue };
+                        let again = match &answer {
+                            Out::Attached(attached) => {
+                                let from = attached.channel.as_ref().map_or(0, |channel| channel.down);
+                                self.shared.state.lock().unwrap().seats.get(&handle).map(|seat| seat.down.from(from))
+                            }
+                            _ => None,
+                        };
                         let slow = self.shared.state.lock().unwrap().faults.slow_prepare;
                         if let (Out::Prepared(_), Some(pause)) = (&answer, slow) {
                             let sender = sender.clone();
@@ -238,6 +262,9 @@ impl FakeWorld {
                             });
                         } else {
                             send(handle, answer);
+                            for frame in again.into_iter().flatten() {
+                                let _ = sender.game(handle, &frame);
+                            }
                         }
                     }
                 }
@@ -259,12 +286,19 @@ impl FakeWorld {
         match message {
             In::Attach(m) => {
                 let identity = m.identity.unwrap();
-                let log = parked
-                    .remove(&identity.player)
-                    .map(|seat| seat.log)
-                    .or_else(|| state.saved.get(&identity.player).cloned())
-                    .unwrap_or_default();
+                let asked = m.channel.unwrap_or_default();
+                // On this handle (another client came), or from before the link broke.
+                let held = parked.remove(&identity.player).or_else(|| state.seats.remove(&m.handle));
+                let saved = || state.saved.get(&identity.player).cloned().unwrap_or_default();
+                let (log, up, down) = match held {
+                    Some(seat) if !asked.restart => (seat.log, seat.up, seat.down),
+                    Some(seat) => (seat.log, asked.up, backlog(&asked)),
+                    None => (saved(), asked.up, backlog(&asked)),
+                };
+                let channel = v1::Channel { up, down: asked.down.max(down.base()), ..Default::default() };
                 let seat = Seat {
+                    up,
+                    down,
                     player: identity.player,
                     session: identity.session_id,
                     epoch: m.epoch,
@@ -273,7 +307,14 @@ impl FakeWorld {
                     log,
                 };
                 state.seats.insert(m.handle, seat);
-                Some((m.handle, Out::Attached(v1::Attached { handle: m.handle, epoch: m.epoch, place })))
+                let attached = v1::Attached {
+                    handle: m.handle,
+                    epoch: m.epoch,
+                    place,
+                    channel: Some(channel),
+                    ..Default::default()
+                };
+                Some((m.handle, Out::Attached(attached)))
             }
             In::Park(m) => {
                 state.seats.get_mut(&m.handle).unwrap().parked = true;
@@ -319,7 +360,10 @@ impl FakeWorld {
                 assert_eq!(blake3::hash(&m.state).as_bytes()[..], m.digest[..]);
                 let text = String::from_utf8(m.state.to_vec()).unwrap();
                 let log = text.split('\n').filter(|l| !l.is_empty()).map(Into::into).collect();
+                let channel = m.channel.unwrap_or_default();
                 let seat = Seat {
+                    up: channel.up,
+                    down: backlog(&channel),
                     player: identity.player,
                     session: identity.session_id,
                     epoch: m.epoch,
@@ -338,6 +382,15 @@ impl FakeWorld {
                 state.seats.remove(&m.handle);
                 Some((m.handle, Out::Aborted(v1::Aborted { handle: m.handle })))
             }
+            In::FramesReceived(m) => {
+                for (handle, count) in m.handles.iter().zip(&m.counts) {
+                    if let Some(seat) = state.seats.get_mut(handle) {
+                        seat.down.acknowledge(*count);
+                    }
+                }
+                None
+            }
+            In::Find(m) => Some((0, Out::Found(v1::Found { id: m.id, resident: None }))),
             In::Hello(_) | In::HeartbeatAck(_) | In::Notice(_) | In::Owner(_) | In::TransferRefused(_) => None,
         }
     }
