@@ -75,7 +75,7 @@ async fn a_paused_server_wakes_up_and_says_nothing() {
     until("the save", || (one(&db, "SELECT applied FROM characters") == 1).then_some(())).await;
     a.act(1, 2, buy());
     a.answer(1).await;
-    fleet.pause(true);
+    fleet.pause(true).await;
     // The gateway's part of the rule: the whole lease, and some, before it gives the player a new home.
     tokio::time::sleep(Duration::from_millis(u64::from(LEASE_MS) * 11 / 10)).await;
 
@@ -87,7 +87,7 @@ async fn a_paused_server_wakes_up_and_says_nothing() {
 
     let seen = "SELECT seen_us FROM processes WHERE server = 's-a'";
     let before = one(&db, seen);
-    fleet.pause(false);
+    fleet.pause(false).await;
     until("it ticks again", || (one(&db, seen) > before).then_some(())).await;
     // What it does from now on, it does with an epoch that is over.
     let awake = one(&db, seen);
@@ -113,7 +113,7 @@ async fn a_paused_server_whose_gateway_has_given_it_up_does_nothing() {
     let db = Connection::open(fleet.database()).unwrap();
     until("the save", || (one(&db, "SELECT applied FROM characters") == 1).then_some(())).await;
     a.unasked();
-    fleet.pause(true);
+    fleet.pause(true).await;
     // Written to its socket while it sleeps.
     a.act(1, 2, buy());
     a.answering.store(false, std::sync::atomic::Ordering::SeqCst);
@@ -124,7 +124,7 @@ async fn a_paused_server_whose_gateway_has_given_it_up_does_nothing() {
 
     let seen = "SELECT seen_us FROM processes WHERE server = 's-a'";
     let before = one(&db, seen);
-    fleet.pause(false);
+    fleet.pause(false).await;
     until("it ticks on", || (one(&db, seen) > before + 1_000_000).then_some(())).await;
     assert_eq!(a.unasked(), [], "something was said without a lease");
     assert_eq!(one(&db, "SELECT applied FROM characters"), 1);

@@ -193,10 +193,20 @@ impl Fleet {
     }
 
     /// Stops the process started last in its tracks, or lets it go on.
-    pub(crate) fn pause(&self, pause: bool) {
+    pub(crate) async fn pause(&self, pause: bool) {
         let pid = rustix::process::Pid::from_child(self.processes.last().unwrap());
         let signal = if pause { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };
         rustix::process::kill_process(pid, signal).unwrap();
+        if pause {
+            // Each of its threads stops when it gets to it.
+            let tasks = format!("/proc/{pid}/task");
+            until("all threads stand still", || {
+                let states = std::fs::read_dir(&tasks).unwrap().flatten();
+                let mut states = states.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
+                states.all(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T"))).then_some(())
+            })
+            .await;
+        }
     }
 
     /// What the manager tells a server.

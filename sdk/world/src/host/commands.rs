@@ -89,10 +89,11 @@ impl<W: World> Engine<W> {
             // On no link: told by the next `Attached`.
             let Some((key, handle)) = self.seats.is_counted(seat) else { continue };
             let Some(stream) = self.links.get_mut(key).map(|link| link.stream_of(handle)) else { continue };
-            let batch = match batches.iter_mut().position(|(of, on, _)| (*of, *on) == (key, stream)) {
-                Some(found) => &mut batches[found].2,
-                None => &mut batches.push_mut((key, stream, v1::FramesReceived::default())).2,
-            };
+            let at = batches.iter().position(|(of, on, _)| (*of, *on) == (key, stream)).unwrap_or_else(|| {
+                batches.push((key, stream, v1::FramesReceived::default()));
+                batches.len() - 1
+            });
+            let (_, _, batch) = &mut batches[at];
             batch.handles.push(handle);
             batch.counts.push(count);
         }
