@@ -88,6 +88,7 @@ fn the_hex_examples_are_what_the_codec_writes() {
         lease_ms: 3000,
         stream: 1,
         streams: 4,
+        orphan_ms: 0,
     };
     let goodbye = v1::Goodbye { reason: "logout".into(), message: String::new() };
     let written = BTreeMap::from([
@@ -238,6 +239,7 @@ fn the_frame_types_are_the_types() {
         ("Moved", player::MOVED),
         ("Goodbye", player::GOODBYE),
         ("Ack", player::ACK),
+        ("Relocate", player::RELOCATE),
     ];
     let on_page: Vec<(&str, String)> =
         rows("### 2.1 Frame types").iter().map(|cells| (cells[1], cells[0].to_owned())).collect();
