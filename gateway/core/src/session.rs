@@ -87,9 +87,10 @@ pub(crate) struct Session {
     pub(crate) epoch: Epoch,
     /// The epoch that the directory last gave, or was last seen to have, for this character.
     pub(crate) claimed: Epoch,
-    /// The epochs of which it is certain that nobody plays the character at them: it rests, or whoever held it has let go,
-    /// is dead, or has outlived its lease. The realm database lets a claim go on from one of these only.
-    pub(crate) proven: BTreeSet<Epoch>,
+    /// The epoch that the realm database is known to have granted, and of whose holder it is certain that they play no more
+    /// once this session looks for a home: the character rests, or this gateway was told that it was taken in at it. A claim
+    /// goes on from exactly this one. Never an epoch that was only asked for: another gateway may have got the same number.
+    pub(crate) granted: Option<Epoch>,
     /// The epoch that the realm database said it has.
     pub(crate) learnt: Option<Epoch>,
     /// Where it is pinned.

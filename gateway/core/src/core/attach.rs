@@ -1,7 +1,5 @@
 //! The way into a world server: claim the home in the directory, attach, try again elsewhere if refused.
 
-use std::collections::BTreeSet;
-
 use tidegate_types::{Cause, Epoch, PartyId};
 
 use super::servers::Role;
@@ -98,7 +96,7 @@ impl Core {
         let attach = ToWorld::Attach {
             identity: session.identity(pin),
             epoch: session.epoch,
-            from: self.config.shared.map(|_| session.proven.last().copied().unwrap_or_default()),
+            from: self.config.shared.map(|_| session.granted.unwrap_or_default()),
             place: permit.place().cloned(),
             cause: permit.cause(),
             take_over,
@@ -122,7 +120,7 @@ impl Core {
         let attach = ToWorld::Attach {
             identity: session.identity(pin),
             epoch: session.epoch,
-            from: None,
+            from: self.config.shared.map(|_| session.epoch),
             place: session.place.clone(),
             cause: Cause::Resume,
             take_over: false,
@@ -190,7 +188,7 @@ impl Core {
             lost_frames = session.window.rejoin(channel);
         }
         let session = &mut self.sessions[key.index()];
-        session.proven = BTreeSet::from([epoch]);
+        session.granted = Some(epoch);
         session.learnt = None;
         session.parked = false;
         session.state = State::Playing { seat, thawing: false };
@@ -224,8 +222,7 @@ impl Core {
         let contradicted = reason == Refusal::StaleEpoch && self.is_shared() && !self.trusts_directory();
         let session = &mut self.sessions[key.index()];
         if matches!(&session.state, State::Moving(h) if h.target == seat) {
-            if contradicted && !session.proven.contains(&saved) {
-                session.known = false;
+            if contradicted {
                 session.learnt = Some(saved);
             }
             session.epoch = session.epoch.max(highest);
@@ -255,10 +252,6 @@ impl Core {
             return;
         }
         match (reason, place) {
-            (Refusal::StaleEpoch, _) if contradicted && session.proven.contains(&saved) => {
-                self.counters.stale_epoch_retries += 1;
-                session.proven = BTreeSet::from([saved]);
-            }
             (Refusal::StaleEpoch, _) if contradicted => {
                 // Somebody has had the player since; only the world servers know whether they have it still.
                 session.learnt = Some(saved);
@@ -307,6 +300,7 @@ impl Core {
 
     /// The world server has not said whether it took the player: it must say that the player is not there.
     pub(super) fn on_attach_timeout(&mut self, key: SessionKey, cx: &mut Cx<'_>) {
+        self.doubt(key);
         let State::Attaching { seat, search, .. } = &self.sessions[key.index()].state else { return };
         let (seat, mut search) = (*seat, search.clone());
         search.avoid.push(seat.server);

@@ -61,6 +61,14 @@ impl Core {
         Home { session, server, instance, environment: at, gateway: self.config.gateway.clone() }
     }
 
+    /// It is not certain any more what has become of the session's claim: before another one it must be found out who holds
+    /// the character, if anybody does.
+    pub(super) fn doubt(&mut self, key: SessionKey) {
+        if self.is_shared() {
+            self.sessions[key.index()].known = false;
+        }
+    }
+
     /// Asks the directory where the character lives.
     pub(super) fn inquire(&mut self, key: SessionKey, cx: &mut Cx<'_>) {
         self.line.leave(key);
@@ -86,7 +94,7 @@ impl Core {
                     (Some(home), _) => self.go_home(key, epoch, home, cx),
                     (None, Standing::Login) => {
                         session.known = true;
-                        session.proven = BTreeSet::from([epoch]);
+                        session.granted = Some(epoch);
                         session.epoch = session.epoch.max(epoch);
                         self.seek(key, Search::default(), None, cx);
                     }
@@ -120,8 +128,6 @@ impl Core {
         session.epoch = session.epoch.max(epoch);
         session.claimed = epoch;
         session.foreign = true;
-        // Its home's, should that be dead.
-        session.proven = BTreeSet::from([epoch]);
         let pin = Pin { environment: home.environment, since: cx.now.wall, cause: Cause::Login, until: None };
         session.pin = Some(pin);
         let server = self.servers.ensure(&home.server);
@@ -192,7 +198,6 @@ impl Core {
         let pin = self.sessions[key.index()].pin.clone().unwrap_or_else(|| self.pin_on(server, cx));
         let session = &mut self.sessions[key.index()];
         session.epoch = session.epoch.max(session.claimed).next();
-        session.proven.insert(session.epoch);
         session.foreign = true;
         session.restarting = false;
         let is_login = session.standing == Standing::Login;
@@ -334,9 +339,10 @@ impl Core {
             return;
         };
         let mut waits = false;
-        for (_, server) in table.servers() {
-            let Some(server) = self.servers.key(&server.id) else { continue };
-            if answered.contains(&server) {
+        for (_, wanted) in table.servers() {
+            let Some(server) = self.servers.key(&wanted.id) else { continue };
+            // A dead process holds nobody.
+            if answered.contains(&server) || self.servers.is_dead(server, wanted.instance) {
                 continue;
             }
             waits = true;
@@ -407,7 +413,7 @@ impl Core {
             (None, Standing::Login | Standing::Held) => {
                 session.known = true;
                 // What was learnt before the search began: nobody plays the character at that epoch.
-                session.proven = BTreeSet::from([session.learnt.take().unwrap_or_default()]);
+                session.granted = session.learnt.take().or(session.granted);
                 self.seek(key, Search::default(), None, cx);
             }
         }

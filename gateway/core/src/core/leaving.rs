@@ -168,7 +168,6 @@ impl Core {
             Then::Replace { search, .. } => {
                 self.rerouting.remove(&key);
                 let session = &mut self.sessions[key.index()];
-                session.proven.insert(session.epoch);
                 if session.in_play {
                     // A server that never took up the attach may hold it still, by no handle: it is dismissed by name.
                     session.leftover = Some((seat.server, session.id));

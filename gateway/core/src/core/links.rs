@@ -8,7 +8,7 @@ use crate::action::{Action, DialTarget};
 use crate::handover::{Event, Seat};
 use crate::key::{ServerKey, SessionKey};
 use crate::message::{HoldReason, PlayerMessage};
-use crate::session::{Search, State};
+use crate::session::{Search, Standing, State};
 
 impl Core {
     pub(super) fn on_link_up(&mut self, server: ServerKey, instance: InstanceId, cx: &mut Cx<'_>) {
@@ -95,8 +95,12 @@ impl Core {
 
     fn home_lost(&mut self, key: SessionKey, seat: Seat, instance: InstanceId, cx: &mut Cx<'_>) {
         match &self.sessions[key.index()].state {
-            State::Attaching { seat: here, search, .. } if *here == seat => {
+            State::Attaching { seat: here, search, permit } if *here == seat => {
                 let search = search.clone();
+                if permit.is_some() {
+                    // Whether the claim was granted nobody knows.
+                    self.doubt(key);
+                }
                 self.lose(key, seat.server, instance, search, cx);
             }
             State::Playing { seat: here, .. } if *here == seat => {
@@ -137,8 +141,6 @@ impl Core {
             self.counters.homes_lost += 1;
             self.counters.holds_home_lost += 1;
         }
-        // As far as its home had come, at either of them.
-        session.proven.insert(session.epoch);
         session.state = State::Lost { server, instance, search };
         if let Some(conn) = session.conn {
             let message = PlayerMessage::Hold { place: 0, reason: HoldReason::HomeLost };
@@ -171,8 +173,9 @@ impl Core {
         let State::Lost { server, instance, search } = &session.state else { return };
         let (lost, search) = ((*server, *instance), search.clone());
         if std::mem::take(&mut session.foreign) {
-            // Its home is certainly gone: it is restored as if it had been this gateway's.
-            (session.known, session.in_play, session.uncounted) = (true, true, true);
+            // Its home is certainly gone: it is restored as if it had been this gateway's, unless somebody else has it.
+            (session.known, session.in_play, session.uncounted) = (false, true, true);
+            session.standing = Standing::Held;
             if let Some((received, sent)) = session.counts {
                 session.window.adopt(sent, received);
                 session.uncounted = false;
@@ -184,6 +187,10 @@ impl Core {
             return;
         }
         self.set_step(key, None);
+        if self.is_shared() && !self.sessions[key.index()].known {
+            self.search(key, cx);
+            return;
+        }
         self.seek(key, search, Some(lost), cx);
     }
 

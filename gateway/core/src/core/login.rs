@@ -1,7 +1,5 @@
 //! Players coming: hello, takeover, resume, and the way into a world server (claim, attach).
 
-use std::collections::BTreeSet;
-
 use tidegate_types::Epoch;
 
 use super::{ConnUse, Core, Cx, SecondLogin, Warm};
@@ -128,7 +126,7 @@ impl Core {
             doing: Doing { active: cx.now.wall, ..Doing::default() },
             epoch: Epoch(0),
             claimed: Epoch(0),
-            proven: BTreeSet::new(),
+            granted: None,
             learnt: None,
             pin: None,
             told: None,

@@ -178,7 +178,6 @@ impl Core {
                 let State::Moving(h) = &session.state else { return };
                 session.epoch = h.epochs.1;
                 session.claimed = session.epoch;
-                session.proven.insert(session.epoch);
                 self.handover_event(key, Event::Committed, cx);
             }
             DirectoryOutcome::Conflict(entry) => {
@@ -321,6 +320,7 @@ impl Core {
                 self.counters.handovers_completed += 1;
                 self.servers.set_role(h.target, Role::Home);
                 let place = self.take_home(key, &h, cx);
+                self.sessions[key.index()].granted = Some(h.epochs.1);
                 self.tell_command(key, &h, CommandOutcome::Done, "", cx);
                 if let Some(place) = place {
                     self.arrived(key, h.target, place, Some(h.permit.cause()), cx);
@@ -341,12 +341,14 @@ impl Core {
             End::TargetGone => {
                 self.counters.handovers_restored += 1;
                 self.take_home(key, &h, cx);
+                self.doubt(key);
                 self.tell_command(key, &h, CommandOutcome::Done, "the target was lost; restored from the save", cx);
                 self.lose(key, h.target.server, h.target_instance, Search::default(), cx);
             }
             End::TargetRefused => {
                 self.counters.handovers_restored += 1;
                 self.take_home(key, &h, cx);
+                self.doubt(key);
                 self.tell_command(key, &h, CommandOutcome::Done, "the target would not; restored from the save", cx);
                 let (server, instance) = (h.target.server, h.target_instance);
                 let session = &mut self.sessions[key.index()];

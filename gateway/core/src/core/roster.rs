@@ -33,6 +33,8 @@ impl Core {
             .collect();
         for key in missing {
             if self.sessions.get(key.index()).is_some_and(|session| !session.foreign) {
+                // It may be on its way out there, or have been taken elsewhere.
+                self.doubt(key);
                 self.on_home_freed(key, cx);
             }
         }
@@ -196,7 +198,7 @@ impl Core {
         let attach = ToWorld::Attach {
             identity: session.identity(pin),
             epoch: session.epoch,
-            from: None,
+            from: self.config.shared.map(|_| session.epoch),
             place: session.place.clone(),
             cause: Cause::Resume,
             take_over: false,

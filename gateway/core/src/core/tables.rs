@@ -154,6 +154,7 @@ impl Core {
         for (key, seat) in stale {
             self.counters.rerouted += 1;
             self.rerouting.insert(key);
+            self.doubt(key);
             self.leave(key, seat, Then::Replace { search: Search::default() }, cx);
         }
     }

@@ -290,12 +290,15 @@ impl FakeWorld {
                 // On this handle (another client came), or from before the link broke.
                 let held = parked.remove(&identity.player).or_else(|| state.seats.remove(&m.handle));
                 let saved = || state.saved.get(&identity.player).cloned().unwrap_or_default();
+                let is_new = held.is_none();
                 let (log, up, down) = match held {
                     Some(seat) if !asked.restart => (seat.log, seat.up, seat.down),
                     Some(seat) => (seat.log, asked.up, backlog(&asked)),
                     None => (saved(), asked.up, backlog(&asked)),
                 };
-                let channel = v1::Channel { up, down: asked.down.max(down.base()), ..Default::default() };
+                // To a new home the gateway says what it has itself: none of that is sent again.
+                let first = if is_new { down.total() } else { asked.down.max(down.base()) };
+                let channel = v1::Channel { up, down: first, ..Default::default() };
                 let seat = Seat {
                     up,
                     down,
