@@ -223,7 +223,7 @@ impl Core {
         let session = &mut self.sessions[key.index()];
         if matches!(&session.state, State::Moving(h) if h.target == seat) {
             if contradicted {
-                session.learnt = Some(saved);
+                session.learnt = asked(saved);
             }
             session.epoch = session.epoch.max(highest);
             self.handover_event(key, Event::ActivateRefused, cx);
@@ -254,7 +254,7 @@ impl Core {
         match (reason, place) {
             (Refusal::StaleEpoch, _) if contradicted => {
                 // Somebody has had the player since; only the world servers know whether they have it still.
-                session.learnt = Some(saved);
+                session.learnt = asked(saved);
                 self.search(key, cx);
                 return;
             }
@@ -307,4 +307,9 @@ impl Core {
         search.tries += 1;
         self.leave(key, seat, Then::Replace { search }, cx);
     }
+}
+
+/// The realm database's epoch, if it was asked.
+fn asked(saved: Epoch) -> Option<Epoch> {
+    (saved > Epoch(0)).then_some(saved)
 }
