@@ -26,6 +26,9 @@ pub struct Config {
     pub expected_build: BuildVersion,
     /// Where the link listens (`TIDEGATE_LINK_LISTEN`); port 0 means any.
     pub link_listen: SocketAddr,
+    /// The address that gateways are told to dial (`TIDEGATE_LINK_ADVERTISE`); `None`: where the link is bound. For servers
+    /// behind address translation.
+    pub link_advertise: Option<SocketAddr>,
     /// The authority that gateways' certificates must be from (`TIDEGATE_LINK_CA`), a PEM file.
     pub link_ca: PathBuf,
     /// This server's certificate (`TIDEGATE_LINK_CERT`), a PEM file.
@@ -107,6 +110,7 @@ impl Config {
             build,
             expected_build: vars.parse("TIDEGATE_BUILD")?,
             link_listen: vars.parse("TIDEGATE_LINK_LISTEN")?,
+            link_advertise: vars.optional("TIDEGATE_LINK_ADVERTISE")?,
             link_ca: vars.text("TIDEGATE_LINK_CA")?.into(),
             link_cert: vars.text("TIDEGATE_LINK_CERT")?.into(),
             link_key: vars.text("TIDEGATE_LINK_KEY")?.into(),
@@ -142,6 +146,15 @@ impl<F: Fn(&str) -> Option<String>> Vars<F> {
     {
         let value = self.text(name)?;
         value.parse().map_err(|why| bad(name, &value, why))
+    }
+
+    /// Empty and unset mean `None`.
+    fn optional<T: FromStr>(&self, name: &'static str) -> Result<Option<T>, ConfigError>
+    where
+        T::Err: std::fmt::Display,
+    {
+        let value = (self.lookup)(name).filter(|value| !value.is_empty());
+        value.map(|value| value.parse().map_err(|why| bad(name, &value, why))).transpose()
     }
 
     /// Empty and unset mean the empty list.
@@ -193,7 +206,10 @@ mod tests {
         let config = read(&complete()).unwrap();
         assert_eq!(config.zones.iter().map(ZoneId::as_str).collect::<Vec<_>>(), ["town", "forest"]);
         assert!(config.instance_kinds.is_empty());
-        assert_eq!(config.tick_hz, 20);
+        assert_eq!((config.tick_hz, config.link_advertise), (20, None));
+        let mut elsewhere = complete();
+        elsewhere.insert("TIDEGATE_LINK_ADVERTISE", "192.0.2.1:4000");
+        assert_eq!(read(&elsewhere).unwrap().link_advertise, Some("192.0.2.1:4000".parse().unwrap()));
     }
 
     #[test]
@@ -202,6 +218,7 @@ mod tests {
             ("TIDEGATE_REALM", "eu 1"),
             ("TIDEGATE_MANAGER", "not a url"),
             ("TIDEGATE_LINK_LISTEN", "localhost"),
+            ("TIDEGATE_LINK_ADVERTISE", "world.example"),
             ("TIDEGATE_CAPACITY", "-1"),
             ("TIDEGATE_ZONES", "a b"),
             ("TIDEGATE_ZONES", ""),

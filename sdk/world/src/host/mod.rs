@@ -235,7 +235,7 @@ fn registration(
         fleet: config.fleet.to_string(),
         build,
         pid: std::process::id(),
-        link_address: link_addr.to_string(),
+        link_address: config.link_advertise.unwrap_or(link_addr).to_string(),
         zones: config.zones.iter().map(ToString::to_string).collect(),
         instance_kinds: config.instance_kinds.iter().map(ToString::to_string).collect(),
         capacity: config.capacity,

@@ -356,6 +356,7 @@ impl Bench {
             build: "1.0.0".parse().unwrap(),
             expected_build: "1.0.0".parse().unwrap(),
             link_listen: "127.0.0.1:0".parse().unwrap(),
+            link_advertise: None,
             link_ca: ca,
             link_cert: cert,
             link_key: key,
