@@ -1,6 +1,7 @@
 //! Simulated players on a runtime of their own, so that a test can be written as a plain sequence of steps.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use simulated_players::{Config, Control, Live, Report, Simulation};
 use tidegate_types::{Clock as _, RealmId, SystemClock, Timestamp};
@@ -86,7 +87,7 @@ impl Crowd {
     #[must_use]
     pub fn enter(cluster: &Cluster, realm: &str, players: u32, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config {
-            gateway: vec![cluster.gateway_address()],
+            gateway: cluster.gateway_addresses(),
             ca: cluster.data_dir().join("pki/ca.pem"),
             login_key: cluster.data_dir().join("tickets/login.key"),
             realm: RealmId::new(realm).expect("a realm id"),
@@ -125,6 +126,31 @@ impl Crowd {
         });
         crowd.wait("all to be in", |live| live.population == players);
         crowd
+    }
+
+    /// So many players of these profiles (TOML), with this seed, at these gateways; waits until they are in.
+    ///
+    /// # Panics
+    /// When they do not get in.
+    #[must_use]
+    pub fn at(
+        cluster: &Cluster,
+        realm: &str,
+        players: u32,
+        gateways: Vec<SocketAddr>,
+        profiles: &str,
+        seed: u64,
+    ) -> Self {
+        let file = cluster.folder().join("profiles.toml");
+        std::fs::write(&file, profiles).expect("a file");
+        Self::enter(cluster, realm, players, |config| {
+            config.gateway = gateways;
+            config.profiles = Some(file);
+            config.pace = 1.0;
+            config.seed = seed;
+            // After faults, answers may take a while.
+            config.settle_ms = 30_000;
+        })
     }
 
     /// Lets more players come, up to this many in all, and waits until they are in.

@@ -15,10 +15,9 @@ use crate::wait;
 #[must_use]
 pub fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");
-    let folder = test.parent().and_then(Path::parent).expect("target/<profile>/deps/<test>");
-    let binary = folder.join("tidegate");
-    assert!(binary.exists(), "{} is not there: cargo build --workspace", binary.display());
-    binary
+    // A test is target/<profile>/deps/<test>, a program target/<profile>/<program>.
+    let beside = test.ancestors().skip(1).take(2).map(|folder| folder.join("tidegate")).find(|binary| binary.exists());
+    beside.unwrap_or_else(|| panic!("tidegate is not beside {}: cargo build --workspace", test.display()))
 }
 
 /// A command of the binary that ends with this test's process, whatever happens to it.
@@ -42,11 +41,11 @@ impl Process {
     /// # Panics
     /// When it cannot be started.
     #[must_use]
-    pub fn start(log: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+    pub fn start(log: &Path, arguments: &[&str], variables: &[(String, String)]) -> Self {
         let output = File::options().create(true).append(true).open(log).expect("a log file");
         let child = command()
             .args(arguments)
-            .envs(environment.iter().copied())
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("a second handle"))
             .stderr(output)
@@ -65,6 +64,11 @@ impl Process {
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// True if it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
     }
 
     /// SIGTERM, and wait for its end.

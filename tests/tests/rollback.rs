@@ -197,7 +197,7 @@ fn a_flip_that_a_gateway_does_not_confirm_names_it_and_no_other_flip_begins_mean
     cluster.register_reversible("2.0.0", "");
     let green = cluster.environment("eu-1", "2.0.0", "--label green", "");
     let gateway = text(&operator.gateway(), "id");
-    let pid = cluster.gateway.as_ref().unwrap().pid();
+    let pid = cluster.gateways[0].process.as_ref().unwrap().pid();
 
     signal(pid, Signal::STOP);
     let first = {

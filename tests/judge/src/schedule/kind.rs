@@ -73,7 +73,7 @@ kinds! {
     RedisWipe "redis-wipe" Redis 100..500, "FLUSHALL.";
     RedisOld "redis-old" Redis 500..3_000, "kill -9; started again from a file that is some rounds old.";
     RedisFailover "redis-failover" Redis 500..3_000, "A replica that lags takes over.";
-    RedisCut "redis-line-cut" Redis 500..5_000, "Nothing passes between Redis and one gateway.";
+    RedisCut "redis-line-cut" Redis 500..5_000, "Nothing passes between Redis and the gateways.";
     RedisReset "redis-line-reset" Redis 200..1_000, "Connections to Redis are reset, and new ones too.";
     RedisSlow "redis-line-slow" Redis 2_000..6_000, "Every answer of Redis takes 100 ms, in crumbs.";
     PlayersCut "players-cut" Players 500..4_000, "Nothing passes between players and one gateway.";

@@ -4,9 +4,11 @@
 //! they overlap; all end in the round, and then there is time to recover. Kinds are dealt from a shuffled deck: a long run
 //! has every kind about equally often, a short one as many as fit.
 
+mod aimed;
 mod kind;
 mod words;
 
+pub use aimed::SABOTAGE;
 pub use kind::{Kind, Part};
 pub use words::{Word, Words};
 

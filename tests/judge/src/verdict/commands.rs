@@ -49,7 +49,7 @@ fn same_answer(evidence: &Evidence) -> Check {
     check
 }
 
-/// Rule 7: every rollout has ended, completed or rolled back (or was given up by an operator).
+/// Rule 7: every rollout has ended: completed, rolled back, or failed before its flip.
 fn rollouts(evidence: &Evidence) -> Check {
     let mut check = Check::new(7, "rollouts that did not end");
     let mut last: BTreeMap<&str, &str> = BTreeMap::new();
@@ -57,7 +57,7 @@ fn rollouts(evidence: &Evidence) -> Check {
         last.insert(rollout.text("id"), rollout.text("state"));
     }
     for (id, state) in last {
-        let ended = matches!(state, "COMPLETED" | "ROLLED_BACK" | "ABORTED");
+        let ended = matches!(state, "COMPLETED" | "ROLLED_BACK" | "FAILED");
         check.look((!ended).then(|| format!("{id} is {state}")));
     }
     check
