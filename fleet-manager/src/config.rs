@@ -125,7 +125,12 @@ impl Settings for Config {
             return Err(Problem::new("data_dir", "is empty"));
         }
         if self.listen == self.metrics_listen && self.listen.port() != 0 {
-            return Err(Problem::new("metrics_listen", format!("is the same as listen ({})", self.listen)));
+            // The one that was set is to blame, not the other's default.
+            let (key, other) = match self.metrics_listen == Self::default().metrics_listen {
+                true => ("listen", "metrics_listen"),
+                false => ("metrics_listen", "listen"),
+            };
+            return Err(Problem::new(key, format!("is the same as {other} ({})", self.listen)));
         }
         if let Some(store) = &self.snapshot_store
             && let Err(e) = url::Url::parse(store)
@@ -177,6 +182,7 @@ mod tests {
             ("snapshot_store = \"not a url\"", "snapshot_store"),
             ("data_dir = \"\"", "data_dir"),
             ("listen = \"127.0.0.1:9\"\nmetrics_listen = \"127.0.0.1:9\"", "metrics_listen"),
+            ("listen = \"127.0.0.1:7401\"", "listen"),
             ("listen = ", "listen"),
         ] {
             let line = load(text).expect_err("refused").to_string();
