@@ -67,7 +67,7 @@ fn measure(options: &Options) -> anyhow::Result<()> {
     let pki = cluster.data_dir().join("pki/ca.pem");
     let key = cluster.data_dir().join("tickets/login.key");
     let gateway = cluster.gateway_address();
-    let pid = cluster.gateway.as_ref().map(tidegate_tests::process::Process::pid).unwrap_or_default();
+    let pid = cluster.gateways[0].process.as_ref().map(tidegate_tests::process::Process::pid).unwrap_or_default();
     let honest = players::Players::enter(gateway, &pki, &key, options.players)?;
     println!(
         "{} players, each kind {} times {} s quiet and {} s of flood; round trips in milliseconds\n",

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use tidegate_link::Event;
 use tidegate_proto::v1::{self, GatewayToWorld, gateway_to_world, world_to_gateway};
-use tidegate_types::SessionId;
+use tidegate_types::{InstanceId, SessionId};
 
 use super::engine::Engine;
 use super::links::{Arrived, OpenLink, Outgoing};
 use crate::convert;
-use crate::seats::{Held, LinkKey, Said};
+use crate::seats::{Held, LinkKey, Run, Said};
 use crate::world::{Refusal, World};
 
 /// What the manager's smoke test calls itself in its `LinkHello`.
@@ -21,12 +21,14 @@ impl<W: World> Engine<W> {
         match arrived {
             Arrived::Up { link, hello } => {
                 let gateway = hello.gateway_id.clone();
+                let run =
+                    InstanceId::from_slice(&hello.gateway_instance).map_or(Run::default(), |run| Run(run.0.as_u128()));
                 let orphan_after = Duration::from_millis(u64::from(hello.orphan_ms));
                 let orphan_after = (!orphan_after.is_zero()).then_some(orphan_after);
                 let now = self.now();
                 if let Some(key) = self.links.add(link, hello, now) {
                     tracing::info!(%gateway, link = key.0, "link is up");
-                    self.seats.link_up(key, orphan_after);
+                    self.seats.link_up(key, run, orphan_after);
                     let seats = &self.seats;
                     self.links.heartbeats(now, || seats.population().players);
                     self.tell_roster(key);

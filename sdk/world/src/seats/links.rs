@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidegate_types::Mono;
 
-use super::{At, LinkKey, MAX_HANDLE, Phase, Request, Seats, Slot, Step, Tell};
+use super::{At, LinkKey, MAX_HANDLE, Phase, Request, Run, Seats, Slot, Step, Tell};
 use crate::world::{LeaveReason, Seat};
 
 #[derive(Debug, Default)]
@@ -18,13 +18,15 @@ pub(super) struct LinkState {
     taken_over: BTreeSet<u32>,
     /// How long its players are kept when it is gone; `None`: for ever.
     orphan_after: Option<Duration>,
+    /// Which run of which gateway it is.
+    pub(super) run: Run,
 }
 
 impl Seats {
     /// `orphan_after`: how long the link's players are kept when it is gone; `None`: for ever.
-    pub(crate) fn link_up(&mut self, link: LinkKey, orphan_after: Option<Duration>) {
+    pub(crate) fn link_up(&mut self, link: LinkKey, run: Run, orphan_after: Option<Duration>) {
         // Until its first heartbeat is answered its lease is over.
-        self.links.insert(link, LinkState { lapsed: true, orphan_after, ..LinkState::default() });
+        self.links.insert(link, LinkState { lapsed: true, orphan_after, run, ..LinkState::default() });
     }
 
     /// The link is gone: its players are parked, its hand-overs stay as they are.
@@ -107,13 +109,19 @@ impl Seats {
             }
             state.handles[index] = Some(seat);
             state.taken_over.remove(&at.1);
-            let orphan_after = state.orphan_after;
+            let (orphan_after, run) = (state.orphan_after, state.run);
             if let Some(slot) = self.slot_mut(seat) {
                 slot.at = Some(at);
+                slot.run = run;
                 slot.orphan_after = orphan_after;
                 slot.kept_until = None;
             }
         }
+    }
+
+    /// The gateway's run at the other end.
+    pub(super) fn run_of(&self, at: At) -> Run {
+        self.links.get(&at.0).map_or(Run::default(), |link| link.run)
     }
 
     pub(super) fn unbind(&mut self, seat: Seat) {

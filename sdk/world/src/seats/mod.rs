@@ -39,6 +39,10 @@ pub(crate) use requests::{AttachRequest, PrepareRequest};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct LinkKey(pub(crate) u32);
 
+/// One run of a gateway's process. Each run is another gateway: what it has asked for it alone knows.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Run(pub(crate) u128);
+
 /// A session's number on a link.
 pub(crate) type At = (LinkKey, u32);
 
@@ -197,6 +201,9 @@ enum After {
 struct Slot {
     who: Who,
     epoch: Epoch,
+    /// Whose epoch that is: only this run of a gateway may take the session up again without a claim, for another one may
+    /// have asked for the same number.
+    run: Run,
     at: Option<At>,
     /// On which link and under which handle the pending question was asked.
     asked: Option<At>,
@@ -224,6 +231,19 @@ struct Slot {
 }
 
 impl Slot {
+    /// What a gateway is told that knows the epoch, and is not the one that has it.
+    fn of_another(&self) -> Refusal {
+        match self.phase {
+            Phase::Playing | Phase::Freezing | Phase::Frozen(_) => {
+                Refusal::StaleEpoch { highest: self.epoch, saved: Some(self.epoch) }
+            }
+            Phase::Preparing | Phase::Prepared => Refusal::Unknown,
+            Phase::Attaching | Phase::Activating | Phase::Reclaiming(_) | Phase::Leaving | Phase::Gone(_) => {
+                Refusal::NotReady
+            }
+        }
+    }
+
     /// Notes a request that must wait for an answer. Of several the one that ends the stay wins; its answer is the answer to
     /// all of them.
     fn overtake(&mut self, after: After) {

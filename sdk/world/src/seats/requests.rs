@@ -3,7 +3,7 @@
 
 use tidegate_types::{Cause, Epoch, SessionId};
 
-use super::{After, At, Channel, MAX_HANDLE, Owed, Phase, Request, Said, Seats, Slot, Step, Tell, Who};
+use super::{After, At, Channel, MAX_HANDLE, Owed, Phase, Request, Run, Said, Seats, Slot, Step, Tell, Who};
 use crate::world::{Arrival, Frozen, LeaveReason, Place, Refusal, Seat};
 
 /// `Attach`, as the machine takes it.
@@ -48,7 +48,10 @@ impl Seats {
         let existing = self.players.get(&request.who.player).copied();
         if let Some((seat, slot)) = existing.and_then(|seat| Some((seat, self.slot(seat)?))) {
             if slot.who.session == request.who.session && slot.epoch == request.epoch {
-                return self.rebind(seat, at, request.channel, out);
+                if slot.run == self.run_of(at) {
+                    return self.rebind(seat, at, request.channel, out);
+                }
+                return refuse(slot.of_another(), out);
             }
             if self.is_stale(request.epoch, slot.epoch) {
                 let highest = self.epochs.highest(&request.who.player).max(slot.epoch);
@@ -350,7 +353,12 @@ impl Seats {
             if inert || epoch > slot.epoch {
                 self.fence(seat, out);
             }
-        } else if epoch == slot.epoch && slot.at.is_none() && at.1 != 0 && !self.is_taken(at) {
+        } else if epoch == slot.epoch
+            && slot.run == self.run_of(at)
+            && slot.at.is_none()
+            && at.1 != 0
+            && !self.is_taken(at)
+        {
             match slot.phase {
                 Phase::Frozen(_) => {
                     self.bind(seat, at);
@@ -430,6 +438,7 @@ fn slot(who: Who, epoch: Epoch, phase: Phase) -> Slot {
     Slot {
         who,
         epoch,
+        run: Run::default(),
         at: None,
         asked: None,
         detached: false,

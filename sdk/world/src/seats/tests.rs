@@ -418,7 +418,7 @@ impl Play {
             Move::LinkUp(link) => {
                 if self.links.insert(LinkKey(link)) {
                     self.lapsed.insert(LinkKey(link));
-                    self.seats.link_up(LinkKey(link), (link == 0).then_some(ORPHAN));
+                    self.seats.link_up(LinkKey(link), Run(0), (link == 0).then_some(ORPHAN));
                 }
             }
             Move::LinkDown(link) => {

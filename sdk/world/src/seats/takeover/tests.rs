@@ -7,7 +7,7 @@ use tidegate_types::{Cause, Epoch, Mono, SessionId};
 
 use super::*;
 use crate::cx::Answer;
-use crate::seats::{Channel, LinkKey, Taken, Who};
+use crate::seats::{Channel, LinkKey, Run, Taken, Who};
 use crate::world::{Formats, Frozen, LeaveReason, Pin};
 
 const OLD: At = (LinkKey(1), 7);
@@ -57,7 +57,7 @@ impl Table {
     fn set() -> Self {
         let mut table = Self { seats: Seats::new(9, Formats { read: vec![1], write: 1 }), steps: Vec::new() };
         for (link, _) in [OLD, NEW] {
-            table.seats.link_up(link, Some(Duration::from_secs(60)));
+            table.seats.link_up(link, Run(u128::from(link.0)), Some(Duration::from_secs(60)));
             table.lease(link, false);
         }
         let login = AttachRequest { take_over: false, ..request(5) };
@@ -311,4 +311,16 @@ fn an_orphan_leaves_when_its_time_is_over() {
     table.seats.drop_orphans(at(100_000), &mut table.steps);
     table.seats.drop_orphans(at(159_999), &mut table.steps);
     assert_eq!(table.steps, []);
+}
+
+#[test]
+fn an_epoch_is_taken_up_again_only_by_the_gateway_that_has_it() {
+    let mut table = Table::set();
+    let again = AttachRequest { take_over: false, ..request(5) };
+    table.seats.attach(NEW, again.clone(), true, &mut table.steps);
+    let refusal = Refusal::StaleEpoch { highest: Epoch(5), saved: Some(Epoch(5)) };
+    assert_eq!(table.steps, [Step::Say { at: NEW, what: Said::AttachRefused(refusal) }]);
+    table.steps.clear();
+    table.seats.attach(OLD, again, true, &mut table.steps);
+    assert!(table.steps.iter().any(|step| matches!(step, Step::Say { at: OLD, what: Said::Attached { .. } })));
 }
