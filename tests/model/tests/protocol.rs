@@ -46,7 +46,7 @@ fn two_first_logins_at_once() {
     check(Case { in_play: false, hellos: 1, logouts: 1, ..IN_PLAY });
 }
 
-/// Some ten minutes; everything at once.
+/// Two minutes and nine million states: everything at once.
 #[test]
 #[ignore = "millions of states: cargo test -p tidegate-model -- --ignored"]
 fn a_fault_and_a_second_login_in_a_handover() {
