@@ -76,6 +76,8 @@ pub async fn serve(mut config: Config, args: Args, shutdown: CancellationToken) 
         warn!(faults = ?args.faults, "this server misbehaves as asked");
     }
 
+    tidegate_events::start(config.server.as_str());
+    tidegate_events::event!("world_started", environment = %config.environment, build = %args.build, pid = std::process::id());
     let connection = db::open(&config.database)?;
     let instance = uuid::Uuid::new_v4().to_string();
     let now = SystemClock.now().mono;

@@ -8,6 +8,7 @@
 mod schema;
 #[cfg(test)]
 mod tests;
+pub(crate) mod witness;
 pub mod work;
 mod writer;
 

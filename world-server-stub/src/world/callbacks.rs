@@ -11,8 +11,8 @@ use tracing::{debug, info, warn};
 use super::words::{claimed, greet, our_place, stale, who, world_place};
 use super::{Arrived, Done, Stub, ledger_written, tell};
 use crate::character::BadState;
-use crate::db::Failure;
 use crate::db::work::{self, Attach, ClaimRefused};
+use crate::db::{Failure, witness};
 use crate::faults::Step;
 use crate::game::{Place, Reclaiming, ZONE_FORMAT, entered};
 
@@ -59,7 +59,7 @@ impl World for Stub {
         let (inbox, outbox) = (self.inbox.0.clone(), cx.outbox());
         let (epoch, cause) = (arrival.epoch.0, arrival.cause);
         self.store.submit(
-            move |db| work::attach(db, &request),
+            move |db| witness::claim(db, &request.claim, || work::attach(db, &request)),
             move |outcome| match claimed(outcome, &rules) {
                 Ok(state) => {
                     let place = place.unwrap_or_else(|| Place::shared(&state.zone));
@@ -178,7 +178,7 @@ impl World for Stub {
         let formats = rules.formats.clone();
         let (inbox, outbox) = (self.inbox.0.clone(), cx.outbox());
         self.store.submit(
-            move |db| work::activate(db, &claim, &carried, &formats),
+            move |db| witness::claim(db, &claim, || work::activate(db, &claim, &carried, &formats)),
             move |outcome| match claimed(outcome, &rules) {
                 Ok(state) => {
                     let hello = entered(&rules, &place, epoch.0, &state);
@@ -201,7 +201,7 @@ impl World for Stub {
         let claim = self.claim(&who, Some(held), epoch.0, cx.now());
         let inbox = self.inbox.0.clone();
         self.store.submit(
-            move |db| work::reclaim(db, &claim),
+            move |db| witness::claim(db, &claim, || work::reclaim(db, &claim)),
             move |outcome| {
                 let (done, answer) = match outcome {
                     Ok(Ok(())) => (Ok(()), world_place(&place).ok_or(Refusal::Unknown)),

@@ -27,7 +27,7 @@ use tidegate_world::{Cx, Frozen, PlayerStatus, Refusal, Reply, Seat, Zone};
 use tracing::{debug, warn};
 
 use crate::db::work::{self, Claim, HomeMark, Saved, Traded, Written};
-use crate::db::{Failure, Store};
+use crate::db::{Failure, Store, witness};
 use crate::faults::{GameFaults, Step};
 use crate::game::{Game, Out, Place, Rules, SaveFor, Who, ZONE_FORMAT};
 use words::{bytes_of, world_place};
@@ -157,7 +157,10 @@ impl Stub {
                 Out::Trade { id, giver, receiver } => {
                     let inbox = self.inbox.0.clone();
                     self.store.submit(
-                        move |db| work::trade(db, &giver.saved, &receiver.saved),
+                        move |db| {
+                            let (giver, receiver) = (&giver.saved, &receiver.saved);
+                            witness::trade(db, [giver, receiver], || work::trade(db, giver, receiver))
+                        },
                         move |outcome| tell(&inbox, Done::Traded { id, outcome }),
                     );
                 }
@@ -196,7 +199,7 @@ impl Stub {
                 if let Some(mark) = &ends {
                     work::homes_end(db, &instance, mark)?;
                 }
-                let written = work::save(db, &saved)?;
+                let written = witness::save(db, &saved, || work::save(db, &saved))?;
                 if forget {
                     work::forget(db, &saved.character, saved.epoch)?;
                 }

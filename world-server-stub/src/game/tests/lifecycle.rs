@@ -161,10 +161,10 @@ fn a_player_claimed_anew_writes_nothing_until_it_is_theirs_and_then_under_the_ne
     table.call(|game, _, out| {
         game.player_mut(0).unwrap().dirty = true;
         game.save_all(false, out);
-        assert_eq!(saves(out), []);
+        assert!(saves(out).is_empty());
     });
     for _ in 0..100 {
-        assert_eq!(saves(&table.tick()), []);
+        assert!(saves(&table.tick()).is_empty());
     }
     table.game.reclaimed(0, claim.life, Ok(()));
     let said = table.call(|game, now, out| game.unpark(0, now, out));
