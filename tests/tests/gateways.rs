@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tidegate_tests::cluster::{Cluster, Plan};
-use tidegate_tests::crowd::{Crowd, SETTLERS, TRAVELLERS, assert_kept, moved_by};
+use tidegate_tests::crowd::{Crowd, DELVERS, SETTLERS, assert_kept, moved_by};
 use tidegate_tests::process::{signal, signal_if_there};
 use tidegate_tests::visitor::Visitors;
 use tidegate_tests::wait;
@@ -48,7 +48,7 @@ fn players_of_a_killed_gateway_resume_at_their_home_through_another() {
 fn a_gateway_killed_under_hand_overs_loses_nobody() {
     let (mut cluster, _) = three();
     let gold = cluster.audit("eu-1").gold_total;
-    let crowd = Crowd::of(&cluster, "eu-1", 12, TRAVELLERS);
+    let crowd = Crowd::of(&cluster, "eu-1", 12, DELVERS);
     crowd.wait("hand-overs", |live| live.moved > 20);
     let victim = busiest(&cluster);
     cluster.gateways[victim].kill();
@@ -104,7 +104,7 @@ fn a_second_login_can_be_refused_instead() {
 fn play_goes_on_without_redis_and_logins_wait_for_it() {
     let (mut cluster, _) = three();
     let gold = cluster.audit("eu-1").gold_total;
-    let crowd = Crowd::of(&cluster, "eu-1", 9, TRAVELLERS);
+    let crowd = Crowd::of(&cluster, "eu-1", 10, DELVERS);
     cluster.redis.as_mut().unwrap().kill();
     let moved = crowd.control.live().borrow().moved;
     crowd.plays(100);
@@ -112,7 +112,7 @@ fn play_goes_on_without_redis_and_logins_wait_for_it() {
     crowd.control.set_population(12);
     crowd.wait("new players to wait", |live| live.holding > 0 || live.connecting > 0);
     crowd.plays(60);
-    assert_eq!(crowd.control.population(), 9, "nobody new comes in while nobody knows where they live");
+    assert_eq!(crowd.control.population(), 10, "nobody new comes in while nobody knows where they live");
     cluster.redis.as_mut().unwrap().restart();
     crowd.wait("new players to come in", |live| live.population == 12);
     all_play(&crowd);
@@ -139,7 +139,7 @@ fn a_directory_that_is_wiped_is_filled_again_by_the_gateways() {
 fn players_do_not_notice_a_redis_that_stands_still() {
     let (mut cluster, _) = three();
     let gold = cluster.audit("eu-1").gold_total;
-    let crowd = Crowd::of(&cluster, "eu-1", 9, TRAVELLERS);
+    let crowd = Crowd::of(&cluster, "eu-1", 10, DELVERS);
     cluster.redis.as_mut().unwrap().pause();
     let moved = crowd.control.live().borrow().moved;
     crowd.wait("hand-overs without a directory", |live| live.moved > moved + 10);

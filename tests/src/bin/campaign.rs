@@ -74,6 +74,7 @@ fn report(options: &Options, verdict: &Verdict) -> anyhow::Result<ExitCode> {
     if broken.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("again: tests/campaign --seed {} --minutes {}", options.seed, options.minutes);
+    let words: Vec<String> = std::env::args().skip(1).take_while(|word| word != "--folder").collect();
+    eprintln!("again (seed {}): tests/campaign {}", options.seed, words.join(" "));
     Ok(ExitCode::from(1))
 }
