@@ -224,6 +224,13 @@ fn link(realm: &Realm, server: &str, kind: Kind, lasts: Duration) {
     struck.iter().for_each(|(_, relay)| relay.set_both(Weather::FAIR));
 }
 
+/// kill -9 of the manager at once, and a new one.
+pub(super) fn kill_manager(realm: &Realm) {
+    *lock(&realm.manager) = None;
+    // Blocks the operator that strikes, who has nothing else to do.
+    realm.restart_manager();
+}
+
 /// Takes back whatever a fault may have left behind: nothing is cut, everybody runs.
 pub(super) fn heal(realm: &Realm) {
     realm.lines.players.iter().for_each(|relay| relay.set_both(Weather::FAIR));

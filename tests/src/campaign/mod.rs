@@ -71,9 +71,12 @@ pub fn run(options: &Options, folder: &Path, program: PathBuf) -> Verdict {
         .map(|number| {
             let words: Vec<_> = schedule.words.iter().filter(|word| word.operator == number).copied().collect();
             let (realm, acknowledged, builds) = (realm.clone(), acknowledged.clone(), builds.clone());
-            let seed = options.seed;
+            let (seed, struck) = (options.seed, options.strikes_at_acknowledgements());
             runtime.spawn(async move {
                 let mut operator = Operator::new(&realm.manager_address, number, seed, &builds, &acknowledged);
+                if struck {
+                    operator = operator.striking(|| faults::kill_manager(&realm));
+                }
                 for word in words {
                     tokio::time::sleep_until((begin + Duration::from_millis(word.at_ms)).into()).await;
                     operator.say(&word).await;

@@ -30,6 +30,8 @@ pub(super) struct Operator<'a> {
     said: u32,
     builds: &'a [String],
     acknowledged: &'a Acknowledged,
+    /// What happens in the moment of every acknowledgement.
+    strikes: Option<Box<dyn Fn() + Send + Sync + 'a>>,
 }
 
 /// Everything that was acknowledged, to be asked for again.
@@ -167,7 +169,13 @@ impl<'a> Operator<'a> {
         acknowledged: &'a Acknowledged,
     ) -> Self {
         let name = format!("operator-{}", number + 1);
-        Self { channel: channel(manager), name, seed, said: 0, builds, acknowledged }
+        Self { channel: channel(manager), name, seed, said: 0, builds, acknowledged, strikes: None }
+    }
+
+    /// Does this in the moment of every acknowledgement, before anything else.
+    #[must_use]
+    pub(super) fn striking(self, strike: impl Fn() + Send + Sync + 'a) -> Self {
+        Self { strikes: Some(Box::new(strike)), ..self }
     }
 
     /// Does what a word of the schedule asks, if there is something that it can be about.
@@ -282,6 +290,9 @@ impl<'a> Operator<'a> {
         for attempt in 1..=TRIES {
             match request.send(&self.channel, &self.name).await {
                 Ok(answer) => {
+                    if let Some(strike) = &self.strikes {
+                        strike();
+                    }
                     event!(
                         "answered",
                         request_id = request_id,

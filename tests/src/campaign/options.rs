@@ -59,6 +59,12 @@ impl Options {
         aimed.unwrap_or_else(|| Schedule::new(self.seed, self.length_ms(), &self.faults.0))
     }
 
+    /// The manager is killed whenever it has acknowledged something.
+    #[must_use]
+    pub fn strikes_at_acknowledgements(&self) -> bool {
+        self.sabotage.as_deref() == Some("ack_before_commit")
+    }
+
     fn length_ms(&self) -> u64 {
         (self.minutes.clamp(0.0, 100_000.0) * 60_000.0) as u64
     }
