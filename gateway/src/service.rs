@@ -219,6 +219,11 @@ impl Service {
         } = self;
         // Held until the end.
         let (_lock, _key_watcher) = (lock, key_watcher);
+        tidegate_events::start(config.id.as_str());
+        tidegate_events::event!("gateway_started", pid = std::process::id(), listen = %player_addr);
+        for word in tidegate_types::sabotage::words() {
+            tracing::warn!(word, "a rule is broken on purpose");
+        }
         tracing::info!(gateway = %config.id, %player_addr, %metrics_addr, manager = config.manager,
             tables = control.loaded.len(), "gateway serves");
         // Whichever part ends first takes the others with it. The shard is told of the shutdown itself: while it sends its
@@ -261,6 +266,7 @@ impl Service {
         if thread.join().is_err() {
             return Err(RunError::Thread);
         }
+        tidegate_events::event!("gateway_stopped");
         tracing::info!(gateway = %config.id, "gateway ended");
         outcome
     }

@@ -83,22 +83,26 @@ impl SessionService for Api {
     ) -> Result<Response<v1::SessionCommandResponse>, Status> {
         let pending = pending("MoveSession", &request, |r| &r.request_id)?;
         let request = request.into_inner();
-        let row = self.session(&request.id)?;
-        let (realm, target) = self.manager.of_environment(&request.environment_id)?;
-        if realm.id().as_str() != row.realm {
-            let message = format!("environment {target} belongs to realm {}, the session to {}", realm.id(), row.realm);
-            let refusal = Refusal::precondition("OTHER_REALM", message, "choose an environment of the session's realm");
-            return Err(Error::from(refusal).into());
-        }
-        realm.realm().may_move_to(&target).map_err(Error::from)?;
-        let action = v1::session_command::Action::Move(v1::MoveSessions {
-            environment_id: target.to_string(),
-            server_id: request.server_id.clone(),
-            cause: v1::Cause::from(Cause::Operator).into(),
-        });
-        let after = format!("to {target} {}", request.server_id);
-        let told = Told { what: "session.move", why: request.reason.clone(), after: after.trim_end().to_owned() };
-        Ok(Response::new(self.tell(pending, &request, &row, action, told).await?))
+        let plan = || {
+            let row = self.session(&request.id)?;
+            let (realm, target) = self.manager.of_environment(&request.environment_id)?;
+            if realm.id().as_str() != row.realm {
+                let message =
+                    format!("environment {target} belongs to realm {}, the session to {}", realm.id(), row.realm);
+                let what_to_do = "choose an environment of the session's realm";
+                return Err(Error::from(Refusal::precondition("OTHER_REALM", message, what_to_do)));
+            }
+            realm.realm().may_move_to(&target).map_err(Error::from)?;
+            let action = v1::session_command::Action::Move(v1::MoveSessions {
+                environment_id: target.to_string(),
+                server_id: request.server_id.clone(),
+                cause: v1::Cause::from(Cause::Operator).into(),
+            });
+            let after = format!("to {target} {}", request.server_id);
+            let told = Told { what: "session.move", why: request.reason.clone(), after: after.trim_end().to_owned() };
+            Ok((row, action, told))
+        };
+        Ok(Response::new(self.tell(pending, &request, plan).await?))
     }
 
     async fn kick_session(
@@ -107,13 +111,15 @@ impl SessionService for Api {
     ) -> Result<Response<v1::SessionCommandResponse>, Status> {
         let pending = pending("KickSession", &request, |r| &r.request_id)?;
         let request = request.into_inner();
-        let row = self.session(&request.id)?;
-        let action = v1::session_command::Action::Kick(v1::KickSessions {
-            reason: "kicked".to_owned(),
-            message: request.reason.clone(),
-        });
-        let told = Told { what: "session.kick", why: request.reason.clone(), after: "ended".to_owned() };
-        Ok(Response::new(self.tell(pending, &request, &row, action, told).await?))
+        let plan = || {
+            let action = v1::session_command::Action::Kick(v1::KickSessions {
+                reason: "kicked".to_owned(),
+                message: request.reason.clone(),
+            });
+            let told = Told { what: "session.kick", why: request.reason.clone(), after: "ended".to_owned() };
+            Ok((self.session(&request.id)?, action, told))
+        };
+        Ok(Response::new(self.tell(pending, &request, plan).await?))
     }
 
     async fn notify_sessions(
@@ -209,32 +215,41 @@ impl Api {
         sessions.get(uuid).ok_or_else(|| Error::not_found("session", id))
     }
 
-    /// Sends a command for one session, once, and waits for the gateway's answer.
+    /// Sends a command for one session, once, and waits for the gateway's answer. What is to be done, and whether it can
+    /// be, is `plan`'s to say when the request has not been answered before: by then the session may be gone.
     async fn tell<Q: prost::Message>(
         &self,
         pending: Pending,
         request: &Q,
-        row: &v1::SessionRow,
-        action: v1::session_command::Action,
-        told: Told,
+        plan: impl Fn() -> Result<(Arc<v1::SessionRow>, v1::session_command::Action, Told), Error>,
     ) -> Result<v1::SessionCommandResponse, Error> {
         let store = &self.manager.surroundings().store;
-        let command = v1::SessionCommand {
-            command_id: pending.id.to_string(),
+        let id = pending.id.clone();
+        let command = |row: &v1::SessionRow, action| v1::SessionCommand {
+            command_id: id.to_string(),
             realm: row.realm.clone(),
             session_ids: vec![row.session_id.clone()],
             action: Some(action),
         };
-        let id = pending.id.clone();
-        let subject = SessionId::from_slice(&row.session_id).map(|id| id.to_string()).unwrap_or_default();
         let first = async |pending: Pending| {
+            let (row, action, told) = plan()?;
             let begun = Some(pending.answered(Vec::new(), false, now()));
+            let subject = SessionId::from_slice(&row.session_id).map(|id| id.to_string()).unwrap_or_default();
             let audit = vec![told.audit(&pending, &row.realm, &subject)];
             store.commit(Commit { request: begun, audit, ..Commit::default() }).await?;
-            self.answered(&command, &id).await
+            self.answered(&command(&row, action), &id).await
         };
         // The gateways do a command of the same id once, and answer for it again.
-        let again = async |_| self.answered(&command, &id).await;
+        let again = async |_| match plan() {
+            Ok((row, action, _)) => self.answered(&command(&row, action), &id).await,
+            Err(Error::NotFound { .. }) => {
+                let message = "the session ended before a gateway answered".to_owned();
+                let answer = v1::SessionCommandResponse { outcome: UNKNOWN.to_owned(), message };
+                requests::finish(store, &id, &answer).await?;
+                Ok(answer)
+            }
+            Err(error) => Err(error),
+        };
         requests::once(store, pending, request, first, again).await
     }
 

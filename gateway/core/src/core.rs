@@ -130,6 +130,7 @@ pub struct Core {
     /// Sessions whose home is to be told how many frames their player has received.
     acks: Vec<SessionKey>,
     announce_at: Option<Mono>,
+    announcing: bool,
     /// The next announcement begins at this place of the slab.
     announce_from: usize,
     timers: Timers,
@@ -211,6 +212,7 @@ impl Core {
             searching: BTreeMap::new(),
             acks: Vec::new(),
             announce_at: None,
+            announcing: false,
             announce_from: 0,
             timers: Timers::default(),
             sweep_at: None,

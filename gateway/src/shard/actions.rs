@@ -1,6 +1,7 @@
 //! The executor: the one place where what a core wants is done.
 
-use gateway_core::{Action, Close, Input, PlayerMessage, SessionReport};
+use gateway_core::{Action, Close, Input, PlayerMessage, SessionReport, ToWorld};
+use tidegate_events::event;
 use tidegate_proto::frame::{self, player};
 use tidegate_proto::{CloseCode, v1};
 
@@ -19,7 +20,10 @@ impl Shard {
                 if let Action::Directory(request) = action {
                     let state = &mut self.realms[realm as usize];
                     match &self.shared {
-                        Some(shared) => shared.handle.ask(&state.id, u64::from(realm), request),
+                        Some(shared) => {
+                            self.unanswered_tellings += u32::from(request.id == 0);
+                            shared.handle.ask(&state.id, u64::from(realm), request);
+                        }
                         None => answers.push(state.directory.answer(request)),
                     }
                 } else {
@@ -78,6 +82,9 @@ impl Shard {
             Action::PauseReading { conn } => self.edge.pause_reading(conn.0),
             Action::ResumeReading { conn } => self.edge.resume_reading(conn.0),
             Action::ToWorld { server, handle, message } => {
+                if let ToWorld::Attach { identity, epoch, take_over: true, .. } = &message {
+                    event!("takeover", player = %identity.who.player, epoch = epoch.0);
+                }
                 if let Some(sender) = self.links.sender(realm, server.0) {
                     let sent = sender.control(handle, convert::to_link(handle, message));
                     self.check_sent(realm, server.0, sent);
@@ -98,6 +105,7 @@ impl Shard {
             Action::AckTable { generation } => {
                 let realm = self.realms[realm as usize].id.to_string();
                 tracing::info!(realm, %generation, "routing table in force");
+                event!("generation", realm = realm, generation = generation.0);
                 self.reporter.tell(Report::TableAck(v1::TableAck { realm, generation: generation.0 }));
             }
             Action::Report(SessionReport::Row(row)) => {

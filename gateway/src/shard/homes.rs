@@ -2,6 +2,7 @@
 
 use gateway_core::Input;
 use tidegate_directory::{DirectoryEvent, DirectoryHandle, State, TicketOutcome};
+use tidegate_events::event;
 use tidegate_proto::v1;
 use tokio::sync::mpsc;
 
@@ -51,6 +52,9 @@ impl Shard {
     fn directory_event(&mut self, event: DirectoryEvent) {
         match event {
             DirectoryEvent::Answer { tag, answer } => {
+                if answer.id == 0 {
+                    self.unanswered_tellings = self.unanswered_tellings.saturating_sub(1);
+                }
                 if let Ok(realm) = u32::try_from(tag)
                     && (realm as usize) < self.realms.len()
                 {
@@ -60,14 +64,31 @@ impl Shard {
             DirectoryEvent::Ticket { token, outcome } => self.ticket_answered(token, outcome),
             DirectoryEvent::Up { wiped } => {
                 tracing::info!(wiped, "the shared directory answers; announcing this gateway's sessions");
+                event!("directory", state = if wiped { "wiped" } else { "up" });
+                self.rebuilding = Some(self.instant);
                 for realm in 0..self.realms.len() as u32 {
                     self.input(realm, Input::DirectoryUp);
                 }
             }
             DirectoryEvent::Down { why } => {
+                event!("directory", state = "down");
+                self.rebuilding = None;
                 tracing::warn!(why, "the shared directory is out of reach; players play on, logins may wait");
             }
         }
+    }
+
+    /// All of this gateway's sessions are in the directory again.
+    pub(super) fn note_rebuilt(&mut self) {
+        let Some(since) = self.rebuilding else { return };
+        if self.unanswered_tellings > 0 || self.realms.iter().any(|realm| realm.core.is_announcing()) {
+            return;
+        }
+        self.rebuilding = None;
+        let sessions: u32 = self.realms.iter().map(|realm| realm.core.counters().sessions).sum();
+        let took = self.instant.saturating_duration_since(since);
+        tracing::info!(sessions, ?took, "the shared directory has all of this gateway's sessions");
+        event!("directory_rebuilt", sessions = sessions, took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
 
     /// Takes a login's ticket: here, and in the shared directory if there is one; then the login goes on.

@@ -83,6 +83,7 @@ impl Shard {
         match refused {
             HelloRefused::Say { reason, message, retry_after_ms } => {
                 tracing::debug!(conn, reason, message, "hello refused");
+                tidegate_events::event!("login_refused", code = reason);
                 let refused = v1::Refused { reason: reason.to_owned(), message, retry_after_ms };
                 self.edge.send(conn, |out| frame::put_message(out, player::REFUSED, &refused));
                 self.edge.close_after_flush(conn, CloseCode::Refused);

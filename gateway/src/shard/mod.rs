@@ -90,6 +90,10 @@ pub(crate) struct Shard {
     /// Logins whose tickets the shared directory is asked about.
     asked: HashMap<u64, AskedLogin>,
     next_token: u64,
+    /// What the directory was told, and has not answered.
+    unanswered_tellings: u32,
+    /// Since when the directory is being told of all sessions.
+    rebuilding: Option<Instant>,
     /// Where players find the gateways, as the manager said last; this one's own address.
     gateways: Vec<String>,
     player_address: String,
@@ -149,6 +153,8 @@ impl Shard {
             shared,
             asked: HashMap::new(),
             next_token: 0,
+            unanswered_tellings: 0,
+            rebuilding: None,
             gateways: Vec::new(),
             player_address,
             stop_within,
@@ -255,6 +261,7 @@ impl Shard {
         }
         more |= self.hear_directory(heard);
         self.expire_cores();
+        self.note_rebuilt();
         self.send_acks();
         self.tell_worlds();
         self.report();

@@ -26,6 +26,7 @@ impl Shard {
         }
         tracing::info!(players = self.edge.count(), gateways = ?others, within = ?self.stop_within,
             "stopping: players are sent to the other gateways");
+        tidegate_events::event!("gateway_stopping", sessions = self.edge.count());
         self.edge.stop_accepting();
         let deadline = self.instant + self.stop_within;
         self.stopping = Some(Stopping { deadline, again: self.instant });

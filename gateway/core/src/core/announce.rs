@@ -21,8 +21,15 @@ impl Core {
     /// The directory answers again, and may have forgotten.
     pub(super) fn on_directory_up(&mut self, cx: &mut Cx<'_>) {
         self.announce_from = 0;
+        self.announcing = true;
         self.set_announce(Some(cx.now.mono));
         self.ask_for_those_in_line(cx);
+    }
+
+    /// True from [`crate::Input::DirectoryUp`] until all sessions have been told to the directory.
+    #[must_use]
+    pub const fn is_announcing(&self) -> bool {
+        self.announcing
     }
 
     pub(super) fn set_announce(&mut self, at: Option<Mono>) {
@@ -53,6 +60,7 @@ impl Core {
         }
         let more = portion.len() == PORTION;
         self.announce_from = if more { portion.last().map_or(0, |last| last + 1) } else { 0 };
+        self.announcing &= more;
         self.set_announce(Some(cx.now.mono + if more { PAUSE } else { EVERY }));
     }
 }

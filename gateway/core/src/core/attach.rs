@@ -83,6 +83,7 @@ impl Core {
     }
 
     fn attach(&mut self, key: SessionKey, seat: Seat, permit: RoutePermit, search: Search, cx: &mut Cx<'_>) {
+        let trusts = self.trusts_directory();
         let session = &mut self.sessions[key.index()];
         // What was on its way to a home that is gone is gone with it.
         session.window.settle_up();
@@ -96,7 +97,7 @@ impl Core {
         let attach = ToWorld::Attach {
             identity: session.identity(pin),
             epoch: session.epoch,
-            from: self.config.shared.map(|_| session.granted.unwrap_or_default()),
+            from: self.config.shared.filter(|_| !trusts).map(|_| session.granted.unwrap_or_default()),
             place: permit.place().cloned(),
             cause: permit.cause(),
             take_over,
@@ -289,7 +290,7 @@ impl Core {
 
     #[cfg(feature = "model")]
     fn trusts_directory(&self) -> bool {
-        self.config.sabotage.trust_directory
+        self.config.sabotage.trust_directory || tidegate_types::sabotage::on("trust_directory")
     }
 
     #[cfg(not(feature = "model"))]

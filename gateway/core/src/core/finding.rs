@@ -472,7 +472,7 @@ impl Core {
     /// The session goes on at another gateway; nothing is left of it here.
     pub(super) fn replaced(&mut self, key: SessionKey, cx: &mut Cx<'_>) {
         self.counters.replaced += 1;
-        let ending = Ending { reason: "replaced", message: "the session goes on elsewhere".to_owned() };
+        let ending = Ending { reason: "moved", message: "the session goes on at another gateway".to_owned() };
         self.farewell(key, &ending, cx);
         self.forget(key, cx);
     }

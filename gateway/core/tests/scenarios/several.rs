@@ -128,7 +128,7 @@ fn a_player_whom_another_gateway_takes_is_let_go_of_without_a_word_to_anybody_el
     let (_, handle) = stage.play(1, BLUE);
     stage.world(BLUE, FromWorld::TakenOver { handle, epoch: Epoch(2) });
     let said = stage.said(gateway_core::ConnKey(1));
-    assert!(matches!(said, PlayerMessage::Goodbye { reason: "replaced", .. }), "{said:?}");
+    assert!(matches!(said, PlayerMessage::Goodbye { reason: "moved", .. }), "{said:?}");
     assert!(matches!(stage.next(), Action::ClosePlayer { .. }));
     stage.nothing();
     assert!(stage.directory.get(&who(1)).is_some_and(|entry| entry.home.is_some()), "the entry is the other one's now");
