@@ -35,6 +35,9 @@ pub struct Options {
     /// One of skip_epoch_check, skip_lease_check, ack_before_commit, trust_directory, forget_drain.
     #[arg(long, value_name = "WORD", value_parser = SABOTAGE)]
     pub sabotage: Option<String>,
+    /// The schedule that is aimed at this word of sabotage, with nothing broken: must end well.
+    #[arg(long, value_name = "WORD", value_parser = SABOTAGE, conflicts_with = "sabotage")]
+    pub aim: Option<String>,
     /// Print the schedule and do nothing.
     #[arg(long)]
     pub print: bool,
@@ -55,14 +58,18 @@ impl Options {
     /// What strikes when.
     #[must_use]
     pub fn schedule(&self) -> Schedule {
-        let aimed = self.sabotage.as_deref().and_then(|word| Schedule::aimed(word, self.seed));
+        let aimed = self.aimed_at().and_then(|word| Schedule::aimed(word, self.seed));
         aimed.unwrap_or_else(|| Schedule::new(self.seed, self.length_ms(), &self.faults.0))
     }
 
     /// The manager is killed whenever it has acknowledged something.
     #[must_use]
     pub fn strikes_at_acknowledgements(&self) -> bool {
-        self.sabotage.as_deref() == Some("ack_before_commit")
+        self.aimed_at() == Some("ack_before_commit")
+    }
+
+    fn aimed_at(&self) -> Option<&str> {
+        self.sabotage.as_deref().or(self.aim.as_deref())
     }
 
     fn length_ms(&self) -> u64 {

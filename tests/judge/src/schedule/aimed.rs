@@ -29,15 +29,12 @@ impl Schedule {
             "ack_before_commit" => {
                 (Vec::new(), said(1, 3_000, 24_000, &[Words::Rollout, Words::Notify, Words::Freeze]))
             }
-            // The directory comes back with what was true long ago, and then players come by another gateway.
+            // The directory comes back with what was true long ago, when the gateway that knew better is dead, and its
+            // players come by another one.
             "trust_directory" => {
-                let back = [
-                    (0, 300, Kind::RedisKill),
-                    (8_000, 500, Kind::RedisOld),
-                    (9_000, 3_000, Kind::GatewayKill),
-                    (14_000, 3_000, Kind::GatewayKill),
-                ];
-                (rounds(20_000, 2, &back), Vec::new())
+                let back =
+                    [(0, 300, Kind::RedisKill), (10_000, 2_500, Kind::RedisOld), (10_500, 5_000, Kind::GatewayKill)];
+                (rounds(24_000, 3, &back), Vec::new())
             }
             // The manager dies in the middle of a drain, wherever that is.
             "forget_drain" => {
