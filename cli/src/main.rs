@@ -94,8 +94,11 @@ enum Command {
     /// What a process is told: every key, its value, and who said so.
     #[command(subcommand)]
     Config(config::Command),
-    /// Check this machine and the manager, and say what is in the way.
-    Doctor,
+    /// Check this machine, its processes' configuration, the session directory and the manager: say what is in the way.
+    ///
+    /// Looks at socket buffers, file limits, clocks, ports, certificates, ticket keys and Redis, and changes nothing. Exit
+    /// code 1 if a check failed; a warning is no failure.
+    Doctor(doctor::Args),
     /// Print the completion script of a shell.
     Completions {
         /// bash, zsh, fish, elvish or powershell.
@@ -167,7 +170,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Gateway(process::GatewayArgs { asks: Some(command), .. }) => {
             operator::gateway::run(&Context::connect(&options).await?, command).await
         }
-        Command::Gateway(args) => process::gateway(args).await,
+        Command::Gateway(args) => Box::pin(process::gateway(args)).await,
         Command::WorldServerStub(args) => process::world_server_stub(args).await,
         Command::Simulate(args) => simulate::run(args, &options).await,
         Command::Realm(command) => operator::realm::run(&Context::connect(&options).await?, command).await,
@@ -183,7 +186,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Ticket(command) => ticket::run(command, &options),
         Command::Pki(command) => keys::pki(command),
         Command::Config(command) => config::run(command, &options),
-        Command::Doctor => doctor::run(&options).await,
+        Command::Doctor(args) => Box::pin(doctor::run(args, &options)).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tidegate", &mut script);
