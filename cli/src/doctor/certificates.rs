@@ -175,14 +175,16 @@ impl Pair<'_> {
         })
     }
 
-    /// Players believe only a certificate for the name that they dialled.
+    /// A client believes a certificate for the `server_name` it was built with, which usually is the name that it dials. An
+    /// address says nothing about that.
     fn names(&self, host: &str) -> Option<Finding> {
+        let name = ServerName::try_from(host).ok().filter(|name| matches!(name, ServerName::DnsName(_)))?;
         let chain = load_certs(&self.certificate()).ok()?;
         let leaf = EndEntityCert::try_from(&chain[0]).ok()?;
-        let name = ServerName::try_from(host).ok()?;
         leaf.verify_is_valid_for_subject_name(&name).is_err().then(|| {
-            let what = format!("is not for {host}, which players are told to dial (advertise)");
-            Finding::warn(self.name, what, format!("issue one with --name {host} (gateway_names of the fleet-manager)"))
+            let what = format!("is not for {host} (advertise): clients refuse it unless their server_name is in it");
+            let fix = format!("make one that is: tidegate pki issue --gateway ID --name {host} --out FOLDER");
+            Finding::warn(self.name, what, fix)
         })
     }
 }
@@ -247,7 +249,7 @@ mod tests {
     #[test]
     fn what_the_authority_issued_is_good() {
         let folder = issued("gw-1.gateway.tidegate", &["play.example", "127.0.0.1"]);
-        for host in [None, Some("play.example"), Some("127.0.0.1")] {
+        for host in [None, Some("play.example"), Some("127.0.0.1"), Some("192.0.2.1")] {
             let found = worst(folder.path(), host);
             assert_eq!(found.level, Level::Ok, "{found:?}");
             assert!(found.what.contains("gw-1.gateway.tidegate"), "{}", found.what);
