@@ -157,7 +157,7 @@ impl Core {
         let held = session.held_at.take() == Some(seat.server) && permit.is_some();
         let mut lost_frames = false;
         if session.foreign {
-            self.took_over(key, seat, (channel, pin, party), cx);
+            lost_frames = self.took_over(key, seat, (channel, pin, party), cx);
         } else if std::mem::take(&mut session.restarting) {
             // Both counts are what they were made.
         } else if let Some(permit) = permit.clone() {
@@ -224,7 +224,7 @@ impl Core {
         let session = &mut self.sessions[key.index()];
         if matches!(&session.state, State::Moving(h) if h.target == seat) {
             if contradicted {
-                session.learnt = asked(saved);
+                session.learnt = asked(highest, saved);
             }
             session.epoch = session.epoch.max(highest);
             self.handover_event(key, Event::ActivateRefused, cx);
@@ -255,7 +255,7 @@ impl Core {
         match (reason, place) {
             (Refusal::StaleEpoch, _) if contradicted => {
                 // Somebody has had the player since; only the world servers know whether they have it still.
-                session.learnt = asked(saved);
+                session.learnt = asked(highest, saved);
                 self.search(key, cx);
                 return;
             }
@@ -289,13 +289,13 @@ impl Core {
     }
 
     #[cfg(feature = "model")]
-    fn trusts_directory(&self) -> bool {
+    pub(super) fn trusts_directory(&self) -> bool {
         self.config.sabotage.trust_directory || tidegate_types::sabotage::on("trust_directory")
     }
 
     #[cfg(not(feature = "model"))]
     #[expect(clippy::unused_self, reason = "the twin with the feature reads the configuration")]
-    fn trusts_directory(&self) -> bool {
+    pub(super) fn trusts_directory(&self) -> bool {
         tidegate_types::sabotage::on("trust_directory")
     }
 
@@ -310,7 +310,7 @@ impl Core {
     }
 }
 
-/// The realm database's epoch, if it was asked.
-fn asked(saved: Epoch) -> Option<Epoch> {
-    (saved > Epoch(0)).then_some(saved)
+/// The realm database's epoch, if it was asked: a refusal that knows of no epoch at all is its word that there is none.
+fn asked(highest: Epoch, saved: Epoch) -> Option<Epoch> {
+    (saved > Epoch(0) || highest == Epoch(0)).then_some(saved)
 }

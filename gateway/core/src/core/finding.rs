@@ -88,6 +88,7 @@ impl Core {
                 Some(UnknownHome::Claim) | None => self.search(key, cx),
             },
             DirectoryOutcome::Found(Entry { epoch, home }) | DirectoryOutcome::Conflict(Entry { epoch, home }) => {
+                let trusts = self.trusts_directory();
                 let session = &mut self.sessions[key.index()];
                 session.claimed = epoch;
                 match (home, session.standing) {
@@ -99,7 +100,7 @@ impl Core {
                         self.seek(key, Search::default(), None, cx);
                     }
                     // The session of the ticket ended.
-                    (None, Standing::Resume) if epoch >= session.epoch => self.no_such_session(key, cx),
+                    (None, Standing::Resume) if epoch >= session.epoch || trusts => self.no_such_session(key, cx),
                     // Somebody had it after this gateway, and it ended.
                     (None, Standing::Held) if epoch > session.epoch => self.replaced(key, cx),
                     (None, Standing::Resume | Standing::Held) => self.search(key, cx),
@@ -120,6 +121,8 @@ impl Core {
             Standing::Held if home.gateway != self.config.gateway => return self.replaced(key, cx),
             // The directory knows no better than this gateway, whom a world server has just contradicted.
             Standing::Held => return self.search(key, cx),
+            // The ticket was sealed at a higher epoch: the directory has gone back to an older state.
+            Standing::Resume if epoch < session.epoch && !self.trusts_directory() => return self.search(key, cx),
             Standing::Resume if home.session != session.id => return self.no_such_session(key, cx),
             Standing::Resume | Standing::Login => {}
         }
@@ -210,6 +213,11 @@ impl Core {
             take_over: true,
             refuse_connected: is_login && refuse,
             channel: match session.counts {
+                // It was held here: what is known of its frames goes on being so.
+                _ if session.standing == Standing::Held && !session.uncounted => {
+                    let (up, down) = (session.window.received(), session.window.total_down());
+                    Channel { up, down, ..Channel::default() }
+                }
                 Some((received, _)) if !is_login => Channel { down: received, ..Channel::default() },
                 Some(_) | None => Channel { restart: true, ..Channel::default() },
             },
@@ -220,14 +228,15 @@ impl Core {
         self.dirty.insert(key);
     }
 
-    /// The world server has bound the player to this gateway.
+    /// The world server has bound the player to this gateway. True if a player who was connected here all the time cannot go
+    /// on counting.
     pub(super) fn took_over(
         &mut self,
         key: SessionKey,
         seat: Seat,
         (channel, pin, party): (&Channel, Option<Pin>, Option<PartyId>),
         cx: &mut Cx<'_>,
-    ) {
+    ) -> bool {
         let session = &mut self.sessions[key.index()];
         if session.standing == Standing::Login {
             self.counters.takeovers += 1;
@@ -235,6 +244,7 @@ impl Core {
             self.counters.resumes += 1;
         }
         self.counters.taken_over += 1;
+        let was_held = session.standing == Standing::Held && !session.uncounted;
         session.foreign = false;
         session.standing = Standing::Held;
         session.known = true;
@@ -244,9 +254,14 @@ impl Core {
         if pin.is_some() {
             session.pin = pin;
         }
-        session.window.adopt(channel.up, channel.down);
         session.uncounted = false;
-        if let Some((received, _)) = session.counts {
+        let mut lost_frames = false;
+        if was_held {
+            lost_frames = session.window.rejoin(channel);
+        } else {
+            session.window.adopt(channel.up, channel.down);
+        }
+        if let Some((received, _)) = session.counts.filter(|_| !was_held) {
             session.gap = session.window.resume(received);
             self.counters.resume_gaps += u64::from(session.gap);
         }
@@ -255,6 +270,7 @@ impl Core {
             self.change_party(key, party);
         }
         self.raise(key, who, epoch, seat.server, cx);
+        lost_frames
     }
 
     fn change_party(&mut self, key: SessionKey, party: Option<PartyId>) {

@@ -44,6 +44,7 @@ impl Core {
         if let Some(ending) = self.sessions[key.index()].ending.take() {
             self.end(key, ending, cx);
         }
+        self.admit_next(key, cx);
     }
 
     /// Says `Welcome` to the present connection, if there is one that has not had it, and then what it lacks.

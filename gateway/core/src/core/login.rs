@@ -155,9 +155,11 @@ impl Core {
 
     /// The character is in the world already: the newest connection wins; the home does not change.
     fn take_over(&mut self, key: SessionKey, conn: ConnKey, hello: VerifiedHello, cx: &mut Cx<'_>) {
+        let outlived = self.is_outlived(key, &hello);
         let session = &mut self.sessions[key.index()];
         if let VerifiedHello::Resume { session: id, .. } = &hello
             && *id != session.id
+            && !outlived
         {
             self.counters.refused += 1;
             refuse(conn, RefusedReason::ResumeUnknown, "the session is over", 0, cx);
@@ -172,7 +174,7 @@ impl Core {
             return;
         }
         let is_ending = session.ending.is_some() || matches!(session.state, State::Leaving { then: Then::End(_), .. });
-        if is_ending {
+        if is_ending || outlived {
             if let Some((old, _)) = session.next.replace((conn, hello)) {
                 self.set_conn(old, ConnUse::Free);
                 say_replaced(old, cx);
@@ -246,6 +248,23 @@ impl Core {
                 let message = PlayerMessage::Hold { place: 0, reason: HoldReason::HomeLost };
                 cx.out.push(Action::ToPlayer { conn, message });
             }
+        }
+    }
+
+    /// The player comes from another gateway, which has had the session since: what is held here is about to be told so.
+    fn is_outlived(&self, key: SessionKey, hello: &VerifiedHello) -> bool {
+        let session = &self.sessions[key.index()];
+        let newer = matches!(hello, VerifiedHello::Resume { epoch, .. } if *epoch > session.epoch);
+        newer && self.is_shared() && session.standing == Standing::Held
+    }
+
+    /// The session has come to the epoch of the player who waits for it.
+    pub(super) fn admit_next(&mut self, key: SessionKey, cx: &mut Cx<'_>) {
+        let waits = self.sessions.get(key.index()).and_then(|session| session.next.as_ref());
+        if waits.is_some_and(|(_, hello)| !self.is_outlived(key, hello))
+            && let Some((conn, hello)) = self.sessions[key.index()].next.take()
+        {
+            self.take_over(key, conn, hello, cx);
         }
     }
 

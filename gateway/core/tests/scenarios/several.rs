@@ -310,6 +310,20 @@ fn by_configuration_a_login_goes_on_without_the_directory() {
 }
 
 #[test]
+fn a_ticket_knows_better_than_a_directory_that_went_back() {
+    let mut stage = stage();
+    // Another session of the character's, from before.
+    elsewhere(&mut stage, "green", 4);
+    stage.resume_at(1, 2, 7, 0);
+    stage.session();
+    let id = asked_everywhere(&mut stage);
+    stage.world(GREEN, FromWorld::Found { id, resident: None });
+    let here = Resident { session: session_id(2), ..resident(7, None) };
+    stage.world(BLUE, FromWorld::Found { id, resident: Some(here) });
+    assert_eq!(take_over(&mut stage).1, 8);
+}
+
+#[test]
 fn a_resume_of_a_session_that_ended_is_refused() {
     let mut stage = stage();
     elsewhere(&mut stage, "blue", 4);

@@ -167,10 +167,19 @@ impl Stage {
     }
 
     pub(crate) fn resume(&mut self, conn: u32, player: u32, received_frames: u64) {
+        self.hello_again(conn, (session_id(player), player), 1, received_frames);
+    }
+
+    /// Player 1 comes back with a ticket of `session`, sealed at this epoch.
+    pub(crate) fn resume_at(&mut self, conn: u32, session: u32, epoch: u64, received_frames: u64) {
+        self.hello_again(conn, (session_id(session), 1), epoch, received_frames);
+    }
+
+    fn hello_again(&mut self, conn: u32, (session, player): (SessionId, u32), epoch: u64, received_frames: u64) {
         let hello = VerifiedHello::Resume {
-            session: session_id(player),
+            session,
             who: who(player),
-            epoch: Epoch(1),
+            epoch: Epoch(epoch),
             received_frames,
             sent_frames: 0,
             client_version: "1.0.0".to_owned(),
