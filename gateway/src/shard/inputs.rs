@@ -35,7 +35,7 @@ impl Shard {
                     }
                     Upstream::Queued | Upstream::Ignore => (),
                     Upstream::QueuedPause => self.edge.pause_reading(conn),
-                    Upstream::Violation => return self.edge.violate(conn, CloseCode::BadFrame),
+                    Upstream::Violation => self.edge.violate(conn, CloseCode::BadFrame),
                 }
             }
             ClientFrame::Ack(received) => {
