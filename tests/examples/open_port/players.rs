@@ -104,7 +104,7 @@ impl Heard {
 
 fn speak(session: &Session, sequence: u64, began: Instant) {
     let now = began.elapsed().as_micros() as u64;
-    let ping = game::Ping { payload: now.to_le_bytes().to_vec().into() };
+    let ping = game::Ping { payload: now.to_le_bytes().to_vec() };
     let action = game::Action { sequence, again: false, kind: Some(game::action::Kind::Ping(ping)) };
     // A full window or a lost connection shows in the figures.
     let _ = session.try_send(Bytes::from(action.encode_to_vec()));
