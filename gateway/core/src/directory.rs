@@ -107,7 +107,7 @@ pub enum DirectoryOutcome {
 const MAX_RESTING: usize = 100_000;
 
 /// The directory of one gateway, in its memory.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct EmbeddedDirectory {
     entries: BTreeMap<Who, Entry>,
     /// Entries without a home, oldest first; some may have a home again.
@@ -125,9 +125,9 @@ impl EmbeddedDirectory {
     pub fn answer(&mut self, request: DirectoryRequest) -> DirectoryAnswer {
         let DirectoryRequest { id, who, op } = request;
         let outcome = match op {
-            DirectoryOp::Get => {
-                DirectoryOutcome::Found(self.entries.get(&who).cloned().unwrap_or(Entry { epoch: Epoch(0), home: None }))
-            }
+            DirectoryOp::Get => DirectoryOutcome::Found(
+                self.entries.get(&who).cloned().unwrap_or(Entry { epoch: Epoch(0), home: None }),
+            ),
             DirectoryOp::CompareAndSet { expected, to, home } => self.compare_and_set(&who, expected, to, home),
             DirectoryOp::Clear { epoch, session } => self.clear(&who, epoch, session),
             DirectoryOp::Raise { epoch, home } => self.raise(&who, epoch, home),

@@ -6,36 +6,45 @@
 
 mod apart;
 mod database;
+mod directory;
 mod execute;
+mod gateways;
 mod manager;
 mod players;
 mod protocol;
 mod servers;
+mod strike;
 mod wires;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tidegate_types::{EnvironmentId, Mono, Now, RealmId, ServerId, SessionId, Timestamp, ZoneId};
+use tidegate_types::{EnvironmentId, Mono, Now, ServerId, SessionId, Timestamp, ZoneId};
 
 use self::apart::Apart;
 pub use self::apart::{Landed, NewProcess, Presence};
 use self::database::Database;
+use self::directory::Weather;
+use self::gateways::Gateway;
 use self::manager::Manager;
 use self::players::Player;
 use self::servers::Process;
+pub use self::strike::{Happening, Strike};
 use self::wires::{Conn, Link};
 use crate::action::Action;
 use crate::core::{Core, CoreConfig};
-use crate::directory::{DirectoryRequest, EmbeddedDirectory};
+use crate::counters::Counters;
+use crate::directory::EmbeddedDirectory;
 use crate::input::Input;
-use crate::key::ServerKey;
 use crate::message::Who;
 
 /// The lease of the model, the core's default.
 const LEASE: Duration = Duration::from_secs(3);
 /// How often a world server sends a heartbeat.
 const HEARTBEAT: Duration = Duration::from_millis(750);
+
+/// How long a player on no link is kept by a world server, with several gateways.
+const ORPHANS: Duration = Duration::from_secs(20);
 
 /// How big the world is, and what is broken on purpose.
 #[derive(Debug, Clone)]
@@ -86,20 +95,18 @@ pub enum Step {
 /// The world.
 #[derive(Debug)]
 pub struct World {
-    core: Core,
-    config: CoreConfig,
+    gateways: Vec<Gateway>,
+    /// What gateways counted that have died since.
+    buried: Vec<Counters>,
     now: Now,
     directory: EmbeddedDirectory,
-    questions: VecDeque<DirectoryRequest>,
+    weather: Weather,
     database: Database,
     processes: BTreeMap<ServerId, Process>,
     players: Vec<Player>,
     /// Links that exist at one end at least.
     links: BTreeMap<u32, Link>,
     next_link: u32,
-    /// The gateway's links.
-    by_server: BTreeMap<ServerKey, u32>,
-    dialing: BTreeMap<ServerKey, ServerId>,
     conns: BTreeMap<u32, Conn>,
     next_conn: u32,
     next_id: u128,
@@ -116,6 +123,10 @@ impl World {
     /// Two environments, the first accepting; everything is up, nobody is in.
     #[must_use]
     pub fn new(setup: &Setup) -> Self {
+        Self::with_gateways(setup, 1)
+    }
+
+    fn with_gateways(setup: &Setup, gateways: usize) -> Self {
         let mut processes = BTreeMap::new();
         for (e, environment) in ["blue", "green"].iter().enumerate() {
             for n in 0..setup.servers {
@@ -130,26 +141,25 @@ impl World {
                 processes.insert(id.clone(), Process::new(id, environment, run, zones, setup.capacity));
             }
         }
-        let mut world = Self::empty(setup, processes);
+        let mut world = Self::empty(setup, gateways, processes);
         world.publish();
+        world.hear_all_news();
         world.connect_all();
         world
     }
 
-    fn empty(setup: &Setup, processes: BTreeMap<ServerId, Process>) -> Self {
+    fn empty(setup: &Setup, gateways: usize, processes: BTreeMap<ServerId, Process>) -> Self {
         Self {
-            core: Core::new(RealmId::new("model").expect("an id"), setup.core.clone()),
-            config: setup.core.clone(),
+            gateways: (0..gateways).map(|index| Gateway::new(index, &setup.core)).collect(),
+            buried: Vec::new(),
             now: Now { mono: Mono(1_000_000), wall: Timestamp(1_000_000) },
             directory: EmbeddedDirectory::default(),
-            questions: VecDeque::new(),
+            weather: Weather::default(),
             database: Database::default(),
             processes,
             players: (0..setup.players).map(Player::new).collect(),
             links: BTreeMap::new(),
             next_link: 1,
-            by_server: BTreeMap::new(),
-            dialing: BTreeMap::new(),
             conns: BTreeMap::new(),
             next_conn: 0,
             next_id: 1_000,
@@ -182,7 +192,7 @@ impl World {
             Step::Gateway(n) => {
                 // Rarer than the rest: it takes everything back to the beginning.
                 if n.is_multiple_of(8) {
-                    self.restart_gateway();
+                    self.restart(0);
                 }
             }
         }
@@ -202,6 +212,9 @@ impl World {
             self.check_one_home();
         }
         self.drain_wires();
+        if self.is_shared() {
+            self.let_everybody_in();
+        }
         self.check_at_rest();
     }
 
@@ -211,10 +224,20 @@ impl World {
         &self.violations
     }
 
-    /// The core, to look at.
+    /// The first gateway's core, to look at.
     #[must_use]
-    pub const fn core(&self) -> &Core {
-        &self.core
+    pub fn core(&self) -> &Core {
+        &self.gateways[0].core
+    }
+
+    /// What each run of each gateway has counted.
+    pub fn counted(&self) -> impl Iterator<Item = &Counters> {
+        self.buried.iter().chain(self.gateways.iter().map(|gateway| gateway.core.counters()))
+    }
+
+    /// True with more than one gateway.
+    const fn is_shared(&self) -> bool {
+        self.gateways.len() > 1
     }
 
     /// What the core told the manager since the last call: acknowledgements, reports, results of commands.
@@ -231,32 +254,43 @@ impl World {
     /// Sessions that the gateway has told the manager of and that are not over.
     #[must_use]
     pub fn sessions(&self) -> Vec<SessionId> {
-        self.core.rows().iter().map(|row| row.session).collect()
+        self.core().rows().iter().map(|row| row.session).collect()
     }
 
-    /// Gives the core an input and does what it wants done.
+    /// Gives the first gateway's core an input and does what it wants done.
     pub fn input(&mut self, input: Input) {
+        self.input_to(0, input);
+    }
+
+    fn input_to(&mut self, gateway: usize, input: Input) {
         let mut out = Vec::new();
-        if !matches!(input, Input::HeartbeatAnswered { .. }) {
-            self.note(|| format!("> {input:?}"));
+        if !self.gateways[gateway].alive {
+            return;
         }
-        self.core.handle(self.now, input, &mut out);
-        self.execute(out);
+        if !matches!(input, Input::HeartbeatAnswered { .. }) {
+            self.note(|| format!("{gateway}> {input:?}"));
+        }
+        self.gateways[gateway].core.handle(self.now, input, &mut out);
+        self.execute(gateway, out);
     }
 
     fn pass(&mut self, time: Duration) {
         let until = self.now + time;
         while self.now.mono < until.mono {
-            let next_beat = self.processes.values().filter(|p| p.alive).map(|p| p.beat_at).min();
-            let next = [self.core.poll_timeout(), next_beat].into_iter().flatten().min().unwrap_or(until.mono);
+            let beats = self.processes.values().filter(|p| p.beats()).map(|p| p.beat_at);
+            let timeouts = self.gateways.iter().filter(|g| g.alive).filter_map(|g| g.core.poll_timeout());
+            let next = timeouts.chain(beats).min().unwrap_or(until.mono);
             let next = next.clamp(self.now.mono, until.mono);
             let passed = next.since(self.now.mono);
             self.now = Now { mono: next, wall: self.now.wall + passed };
             self.beat();
-            if self.core.poll_timeout().is_some_and(|at| at <= self.now.mono) {
-                let mut out = Vec::new();
-                self.core.handle_timeout(self.now, &mut out);
-                self.execute(out);
+            for index in 0..self.gateways.len() {
+                let gateway = &mut self.gateways[index];
+                if gateway.alive && gateway.core.poll_timeout().is_some_and(|at| at <= self.now.mono) {
+                    let mut out = Vec::new();
+                    gateway.core.handle_timeout(self.now, &mut out);
+                    self.execute(index, out);
+                }
             }
             if next == until.mono {
                 break;
@@ -298,8 +332,8 @@ impl World {
             .filter(|(_, homes)| homes.len() > 1)
             .map(|(who, homes)| format!("{} is live on {homes:?}", who.player))
             .collect();
-        for double in doubles {
-            self.violation(double);
+        for what in doubles.into_iter().chain(self.database.take_stale()) {
+            self.violation(what);
         }
     }
 }

@@ -91,6 +91,11 @@ pub(crate) struct Session {
     /// once this session looks for a home: the character rests, or this gateway was told that it was taken in at it. A claim
     /// goes on from exactly this one. Never an epoch that was only asked for: another gateway may have got the same number.
     pub(crate) granted: Option<Epoch>,
+    /// The epoch at which a world server last took the player in for this gateway. What it knows of the channel's frames is
+    /// of that stay.
+    pub(crate) stayed: Option<Epoch>,
+    /// Epochs that world servers were asked to take the player in at since, and have not refused.
+    pub(crate) asked: Vec<Epoch>,
     /// The epoch that the realm database said it has.
     pub(crate) learnt: Option<Epoch>,
     /// Where it is pinned.
@@ -265,6 +270,11 @@ pub(crate) struct Ending {
 }
 
 impl Session {
+    /// The player was in play at this epoch for another gateway: what is known here of the session is of before that.
+    pub(crate) fn is_anothers(&self, epoch: Epoch) -> bool {
+        self.stayed.is_some_and(|stayed| stayed != epoch) && !self.asked.contains(&epoch)
+    }
+
     /// True if it may be moved now.
     #[must_use]
     pub(crate) const fn home_at_rest(&self) -> Option<Seat> {
@@ -298,12 +308,16 @@ impl Session {
     #[must_use]
     pub(crate) const fn row_state(&self) -> RowState {
         match &self.state {
-            State::Waiting { .. } | State::Finding(_) | State::Claiming { .. } | State::Lost { .. } if !self.in_play => {
+            State::Waiting { .. } | State::Finding(_) | State::Claiming { .. } | State::Lost { .. }
+                if !self.in_play =>
+            {
                 RowState::Holding
             }
             State::Attaching { .. } if !self.in_play => RowState::Attaching,
             _ if self.conn.is_none() => RowState::Detached,
-            State::Waiting { .. } | State::Finding(_) | State::Claiming { .. } | State::Lost { .. } => RowState::Holding,
+            State::Waiting { .. } | State::Finding(_) | State::Claiming { .. } | State::Lost { .. } => {
+                RowState::Holding
+            }
             State::Attaching { .. } => RowState::Attaching,
             State::Playing { .. } | State::Leaving { .. } => RowState::Playing,
             State::Moving(_) => RowState::Moving,

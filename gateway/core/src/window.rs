@@ -137,7 +137,8 @@ impl Window {
 
     /// A frame of the player's.
     pub(crate) fn take(&mut self, body: &[u8], goes_on: bool) -> Taken {
-        if self.unconfirmed() >= 2 * self.limits.queued_frames as u64 || self.up.bytes() >= 2 * self.limits.queued_bytes {
+        if self.unconfirmed() >= 2 * self.limits.queued_frames as u64 || self.up.bytes() >= 2 * self.limits.queued_bytes
+        {
             return Taken::TooMany;
         }
         self.up.push(body);
@@ -204,10 +205,15 @@ impl Window {
     /// The home was taken up again after a broken link: it has received so many of the player's frames, and its next one has
     /// the number `channel.down`. What it lacks waits again. True if frames for the player are gone.
     pub(crate) fn rejoin(&mut self, channel: &Channel) -> bool {
+        // Another gateway may have had the player meanwhile.
+        let beyond = channel.up > self.up.total();
+        if beyond {
+            self.up.adopt(channel.up.min(MAX_COUNT), []);
+        }
         let up = channel.up.min(self.up.total());
         self.up.acknowledge(up);
         self.forwarded = up.max(self.up.base());
-        let gap = channel.down != self.down.total();
+        let gap = beyond || channel.down != self.down.total();
         if gap {
             self.down.adopt(channel.down, []);
             self.given = self.down.base();

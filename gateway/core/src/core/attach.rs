@@ -104,6 +104,7 @@ impl Core {
             refuse_connected: false,
             channel: if take_over { Channel::default() } else { session.window.channel() },
         };
+        session.asked.push(session.epoch);
         session.state = State::Attaching { seat, permit: Some(permit), search };
         cx.tell_world(seat, attach);
         self.set_step(key, Some(cx.now.mono + self.config.step_timeout));
@@ -190,6 +191,8 @@ impl Core {
         }
         let session = &mut self.sessions[key.index()];
         session.granted = Some(epoch);
+        session.stayed = Some(epoch);
+        session.asked.clear();
         session.learnt = None;
         session.parked = false;
         session.state = State::Playing { seat, thawing: false };
@@ -223,6 +226,7 @@ impl Core {
         let contradicted = reason == Refusal::StaleEpoch && self.is_shared() && !self.trusts_directory();
         let session = &mut self.sessions[key.index()];
         if matches!(&session.state, State::Moving(h) if h.target == seat) {
+            session.asked.retain(|asked| *asked != session.epoch);
             if contradicted {
                 session.learnt = asked(highest, saved);
             }
@@ -240,6 +244,7 @@ impl Core {
         self.servers.free(seat);
         self.serve = true;
         session.restarting = false;
+        session.asked.retain(|asked| *asked != session.epoch);
         session.epoch = session.epoch.max(highest);
         if session.foreign {
             self.take_over_refused(key, reason, cx);

@@ -202,7 +202,8 @@ impl Core {
         let session = &mut self.sessions[key.index()];
         session.epoch = session.epoch.max(session.claimed).next();
         session.foreign = true;
-        session.restarting = false;
+        let restart = std::mem::take(&mut session.restarting);
+        session.asked.push(session.epoch);
         let is_login = session.standing == Standing::Login;
         let attach = ToWorld::Attach {
             identity: session.identity(pin),
@@ -216,7 +217,7 @@ impl Core {
                 // It was held here: what is known of its frames goes on being so.
                 _ if session.standing == Standing::Held && !session.uncounted => {
                     let (up, down) = (session.window.received(), session.window.total_down());
-                    Channel { up, down, ..Channel::default() }
+                    Channel { up, down, restart, ..Channel::default() }
                 }
                 Some((received, _)) if !is_login => Channel { down: received, ..Channel::default() },
                 Some(_) | None => Channel { restart: true, ..Channel::default() },
@@ -296,7 +297,9 @@ impl Core {
         server: ServerKey,
         cx: &mut Cx<'_>,
     ) {
-        let Some(environment) = self.sessions[key.index()].pin.as_ref().map(|pin| pin.environment.clone()) else { return };
+        let Some(environment) = self.sessions[key.index()].pin.as_ref().map(|pin| pin.environment.clone()) else {
+            return;
+        };
         let Some(instance) = self.servers.ready_instance(server) else { return };
         if let Some(id) = self.servers.get(server).map(|state| state.id.clone()) {
             let home = self.home(key, id, instance, environment);
@@ -341,8 +344,7 @@ impl Core {
         let session = &mut self.sessions[key.index()];
         (session.foreign, session.known) = (false, false);
         let highest = session.epoch.max(session.claimed);
-        session.state =
-            State::Finding(Finding::Searching { id, answered: BTreeSet::new(), best: None, highest });
+        session.state = State::Finding(Finding::Searching { id, answered: BTreeSet::new(), best: None, highest });
         self.searching.insert(id, key);
         self.dirty.insert(key);
         self.ask_servers(key, None, cx);
@@ -351,7 +353,8 @@ impl Core {
     /// Asks those that have not answered, or only `one` of them; concludes if nobody is left.
     pub(super) fn ask_servers(&mut self, key: SessionKey, one: Option<ServerKey>, cx: &mut Cx<'_>) {
         let session = &self.sessions[key.index()];
-        let (State::Finding(Finding::Searching { id, answered, .. }), Some(table)) = (&session.state, &self.table) else {
+        let (State::Finding(Finding::Searching { id, answered, .. }), Some(table)) = (&session.state, &self.table)
+        else {
             return;
         };
         let mut waits = false;
@@ -392,8 +395,7 @@ impl Core {
 
     pub(super) fn on_answered(&mut self, server: ServerKey, asked: u64, found: Option<Resident>, cx: &mut Cx<'_>) {
         let Some(key) = self.searching.get(&asked).copied() else { return };
-        let State::Finding(Finding::Searching { id, answered, best, highest }) =
-            &mut self.sessions[key.index()].state
+        let State::Finding(Finding::Searching { id, answered, best, highest }) = &mut self.sessions[key.index()].state
         else {
             return;
         };
@@ -419,13 +421,21 @@ impl Core {
         match (best, session.standing) {
             (Some((server, resident)), standing) => {
                 let elsewhere = resident.gateway.as_ref().is_some_and(|gateway| *gateway != self.config.gateway);
+                // In play at an epoch that this gateway never had: another one has had the player since.
+                let others = session.is_anothers(resident.epoch);
                 match standing {
-                    Standing::Held if elsewhere || resident.session != session.id => self.replaced(key, cx),
+                    Standing::Held if elsewhere || others || resident.session != session.id => self.replaced(key, cx),
                     Standing::Resume if resident.session != session.id => self.no_such_session(key, cx),
-                    Standing::Held | Standing::Resume | Standing::Login => self.go_to_resident(key, server, resident, cx),
+                    Standing::Held | Standing::Resume | Standing::Login => {
+                        self.go_to_resident(key, server, resident, cx)
+                    }
                 }
             }
             (None, Standing::Resume) => self.no_such_session(key, cx),
+            // Another gateway has had the player since, and nobody has them now: what is known here is of before.
+            (None, Standing::Held) if session.learnt.is_some_and(|learnt| session.is_anothers(learnt)) => {
+                self.replaced(key, cx);
+            }
             (None, Standing::Login | Standing::Held) => {
                 session.known = true;
                 // What was learnt before the search began: nobody plays the character at that epoch.

@@ -128,6 +128,8 @@ impl Core {
             claimed: Epoch(0),
             granted: None,
             learnt: None,
+            stayed: None,
+            asked: Vec::new(),
             pin: None,
             told: None,
             generation: self.generation().unwrap_or_default(),
@@ -197,6 +199,13 @@ impl Core {
                         session.gap = session.window.resume(received_frames);
                     }
                     self.counters.resume_gaps += u64::from(session.gap);
+                } else if session.standing == Standing::Login && matches!(session.state, State::Attaching { .. }) {
+                    // What is on its way begins the channel anew: it is to begin where this client stands.
+                    session.counts = None;
+                    session.restart = Some((sent_frames, received_frames));
+                    session.gap = true;
+                } else {
+                    session.standing = Standing::Resume;
                 }
             }
             VerifiedHello::Login { client_version, .. } => {

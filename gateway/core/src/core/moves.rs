@@ -164,12 +164,7 @@ impl Core {
         self.handover_event(key, Event::Timeout, cx);
     }
 
-    pub(super) fn on_commit_answer(
-        &mut self,
-        key: SessionKey,
-        outcome: DirectoryOutcome,
-        cx: &mut Cx<'_>,
-    ) {
+    pub(super) fn on_commit_answer(&mut self, key: SessionKey, outcome: DirectoryOutcome, cx: &mut Cx<'_>) {
         let session = &mut self.sessions[key.index()];
         match outcome {
             DirectoryOutcome::Found(_) => self.counters.strays += 1,
@@ -304,7 +299,9 @@ impl Core {
         let home = self.home(key, server, h.target_instance, environment);
         let op = DirectoryOp::CompareAndSet { expected, to, home };
         let ask = self.ask(key, op, cx);
-        if let State::Moving(h) = &mut self.sessions[key.index()].state {
+        let session = &mut self.sessions[key.index()];
+        session.asked.push(to);
+        if let State::Moving(h) = &mut session.state {
             h.ask = Some(ask);
         }
     }
@@ -320,13 +317,16 @@ impl Core {
                 self.counters.handovers_completed += 1;
                 self.servers.set_role(h.target, Role::Home);
                 let place = self.take_home(key, &h, cx);
-                self.sessions[key.index()].granted = Some(h.epochs.1);
+                let session = &mut self.sessions[key.index()];
+                (session.granted, session.stayed) = (Some(h.epochs.1), Some(h.epochs.1));
+                session.asked.clear();
                 self.tell_command(key, &h, CommandOutcome::Done, "", cx);
                 if let Some(place) = place {
                     self.arrived(key, h.target, place, Some(h.permit.cause()), cx);
                 }
             }
             End::Kept { why, thawing } => {
+                self.sessions[key.index()].asked.retain(|asked| *asked != h.epochs.1);
                 self.sessions[key.index()].state = State::Playing { seat: h.source, thawing };
                 self.kept(key, &h, why, cx);
                 if let Reason::Boundary { .. } = h.reason {

@@ -110,8 +110,12 @@ impl Core {
             | State::Moving(_)
             | State::Leaving { .. } => false,
         };
-        if elsewhere && lost_here && resident.epoch > session.epoch {
+        let others = resident.epoch > session.epoch && (elsewhere || session.is_anothers(resident.epoch));
+        if others && lost_here {
             self.replaced(key, cx);
+            return true;
+        }
+        if others {
             return true;
         }
         // Another gateway's player is its own affair; if it is ours as well, the epochs decide when either goes on.

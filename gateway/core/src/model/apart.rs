@@ -59,7 +59,7 @@ impl World {
     /// A world without a manager and without processes.
     #[must_use]
     pub fn apart(setup: &Setup) -> Self {
-        Self { apart: Some(Apart::default()), ..Self::empty(setup, BTreeMap::new()) }
+        Self { apart: Some(Apart::default()), ..Self::empty(setup, 1, BTreeMap::new()) }
     }
 
     /// A table comes from the manager; the gateway keeps the newest on its disk.
@@ -88,7 +88,7 @@ impl World {
             CommandAction::Kick { .. } | CommandAction::Notify { .. } => None,
         };
         if let Some(cause) = cause {
-            let rows = self.core.rows();
+            let rows = self.core().rows();
             for row in rows.into_iter().filter(|row| command.sessions.contains(&row.session)) {
                 self.allow_boundary(&row.who, cause);
             }
@@ -150,7 +150,7 @@ impl World {
         for process in self.processes.values().filter(|p| p.alive && !p.held.is_empty()) {
             inside.entry(process.environment.clone()).or_default().extend(process.held.keys().cloned());
         }
-        for row in self.core.rows() {
+        for row in self.core().rows() {
             if let Some(pin) = row.pin {
                 inside.entry(pin.environment).or_default().insert(row.who);
             }

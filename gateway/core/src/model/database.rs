@@ -23,6 +23,9 @@ pub(super) struct Character {
 #[derive(Debug, Default)]
 pub(super) struct Database {
     rows: BTreeMap<Who, (Epoch, Character)>,
+    /// The highest epoch ever granted, kept apart from the rows to check them.
+    granted: BTreeMap<Who, Epoch>,
+    stale: Vec<String>,
 }
 
 impl Database {
@@ -40,6 +43,8 @@ impl Database {
             return false;
         }
         self.rows.insert(who.clone(), (epoch, character));
+        let highest = self.granted.entry(who.clone()).or_default();
+        *highest = epoch.max(*highest);
         true
     }
 
@@ -52,10 +57,18 @@ impl Database {
     pub(super) fn save(&mut self, who: &Who, epoch: Epoch, character: &Character) -> bool {
         match self.rows.get_mut(who) {
             Some((mine, row)) if *mine == epoch => {
+                if self.granted.get(who).is_some_and(|highest| *highest > epoch) {
+                    self.stale.push(format!("{} is saved at the stale epoch {epoch}", who.player));
+                }
                 *row = character.clone();
                 true
             }
             Some(_) | None => false,
         }
+    }
+
+    /// Saves that should have been refused, since the last call.
+    pub(super) fn take_stale(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.stale)
     }
 }

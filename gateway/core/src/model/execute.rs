@@ -6,7 +6,7 @@ use crate::action::Action;
 use crate::key::{ConnKey, ServerKey};
 
 impl World {
-    pub(super) fn execute(&mut self, actions: Vec<Action>) {
+    pub(super) fn execute(&mut self, gateway: usize, actions: Vec<Action>) {
         for action in actions {
             self.note(|| format!("    {action:?}"));
             match action {
@@ -30,18 +30,18 @@ impl World {
                 Action::PauseReading { conn } => self.pause(conn, true),
                 Action::ResumeReading { conn } => self.pause(conn, false),
                 Action::ToWorld { server, handle, message } => {
-                    self.send_down(server, handle, vec![Down::Control(handle, Box::new(message))]);
+                    self.send_down(gateway, server, handle, vec![Down::Control(handle, Box::new(message))]);
                 }
                 Action::ForwardQueued { server, handle, frames } => {
                     let frames = frames.into_iter().map(|frame| Down::Game(handle, frame)).collect();
-                    self.send_down(server, handle, frames);
+                    self.send_down(gateway, server, handle, frames);
                 }
                 Action::Dial { server, target } => {
-                    self.dialing.insert(server, target.id);
+                    self.gateways[gateway].dialing.insert(server, target.id);
                 }
                 Action::Hangup { server, .. } => {
-                    self.dialing.remove(&server);
-                    if let Some(id) = self.by_server.remove(&server)
+                    self.gateways[gateway].dialing.remove(&server);
+                    if let Some(id) = self.gateways[gateway].by_server.remove(&server)
                         && let Some(link) = self.links.get_mut(&id)
                     {
                         link.gateway = None;
@@ -49,8 +49,8 @@ impl World {
                         self.forget_link(id);
                     }
                 }
-                Action::AckTable { generation } => self.manager_hears(generation),
-                Action::Directory(request) => self.questions.push_back(request),
+                Action::AckTable { generation } => self.manager_hears(gateway, generation),
+                Action::Directory(request) => self.gateways[gateway].questions.push_back(request),
                 Action::Report(_) | Action::CommandResult { .. } => self.told.push(action),
             }
         }
@@ -73,8 +73,9 @@ impl World {
         }
     }
 
-    fn send_down(&mut self, server: ServerKey, handle: u32, messages: Vec<Down>) {
-        let Some(link) = self.by_server.get(&server).and_then(|id| self.links.get_mut(id)) else {
+    fn send_down(&mut self, gateway: usize, server: ServerKey, handle: u32, messages: Vec<Down>) {
+        let link = self.gateways[gateway].by_server.get(&server).and_then(|id| self.links.get_mut(id));
+        let Some(link) = link else {
             self.violation(format!("{server:?} has no link, and is told {messages:?}"));
             return;
         };

@@ -8,8 +8,6 @@ use uuid::Uuid;
 
 use super::{World, zone};
 use crate::action::Action;
-use crate::core::Core;
-use crate::directory::EmbeddedDirectory;
 use crate::input::{CommandAction, Input, SessionCommand};
 use crate::message::Who;
 use crate::table::{Boundaries, Environment, RealmTable, Rules, Server};
@@ -20,6 +18,7 @@ pub(super) struct Manager {
     generation: u64,
     /// Index of the accepting environment; `None`: frozen.
     accepting: Option<usize>,
+    /// The generation that every living gateway has in force, and what it accepts.
     acknowledged: Option<(u64, Option<usize>)>,
     hold_pins: bool,
     commands: u64,
@@ -58,11 +57,10 @@ impl World {
             return;
         }
         self.manager.generation += 1;
-        let table = self.table();
-        self.input(Input::Table(table));
+        self.tell_gateways(&Input::Table(self.table()));
     }
 
-    fn table(&self) -> RealmTable {
+    pub(super) fn table(&self) -> RealmTable {
         let environments = (0..2)
             .map(|index| Environment {
                 id: environment(index),
@@ -105,8 +103,10 @@ impl World {
         .expect("the model's tables are valid")
     }
 
-    pub(super) fn manager_hears(&mut self, generation: Generation) {
-        if generation.0 == self.manager.generation {
+    pub(super) fn manager_hears(&mut self, gateway: usize, generation: Generation) {
+        self.gateways[gateway].acknowledged = Some(generation);
+        let mut living = self.gateways.iter().filter(|gateway| gateway.alive);
+        if generation.0 == self.manager.generation && living.all(|gateway| gateway.acknowledged == Some(generation)) {
             self.manager.acknowledged = Some((generation.0, self.manager.accepting));
         }
         self.told.push(Action::AckTable { generation });
@@ -116,7 +116,8 @@ impl World {
     pub(super) fn check_rule_3(&mut self, at: &EnvironmentId, who: &Who) {
         self.lands_new(at, who);
         let Some((generation, accepting)) = self.manager.acknowledged else { return };
-        if generation == self.manager.generation && accepting.map(environment).as_ref() != Some(at) {
+        let forgotten = self.gateways.iter().any(|g| g.alive && g.acknowledged != Some(Generation(generation)));
+        if generation == self.manager.generation && !forgotten && accepting.map(environment).as_ref() != Some(at) {
             self.violation(format!("{} logs in at {at}, which was acknowledged not to accept", who.player));
         }
     }
@@ -138,7 +139,7 @@ impl World {
             4..=6 => self.move_some(n / 8),
             _ => {
                 if let Some(command) = self.manager.last_command.clone() {
-                    self.input(Input::Command(command));
+                    self.input_to(n / 8 % self.gateways.len(), Input::Command(command));
                 }
             }
         }
@@ -146,7 +147,8 @@ impl World {
 
     fn move_some(&mut self, n: usize) {
         self.manager.commands += 1;
-        let rows = self.core.rows();
+        let gateway = n / 7 % self.gateways.len();
+        let rows = self.gateways[gateway].core.rows();
         let sessions: Vec<_> =
             rows.iter().filter(|row| n.is_multiple_of(2) || row.session.0.as_u128().is_multiple_of(2)).collect();
         let cause = if n.is_multiple_of(3) { Cause::Operator } else { Cause::Drain };
@@ -164,7 +166,7 @@ impl World {
             self.allow_boundary(&who, cause);
         }
         self.manager.last_command = Some(command.clone());
-        self.input(Input::Command(command));
+        self.input_to(gateway, Input::Command(command));
     }
 
     pub(super) fn process_acts(&mut self, n: usize) {
@@ -180,7 +182,7 @@ impl World {
     fn report_dead(&mut self, id: &ServerId) {
         let Some(process) = self.processes.get_mut(id) else { return };
         for instance in std::mem::take(&mut process.unreported) {
-            self.input(Input::ServerDead { server: id.clone(), instance });
+            self.tell_gateways(&Input::ServerDead { server: id.clone(), instance });
         }
     }
 
@@ -189,28 +191,21 @@ impl World {
         self.manager.runs += 1;
         let Some(process) = self.processes.get_mut(id).filter(|p| !p.alive) else { return };
         process.alive = true;
+        process.stopped = false;
+        process.seen.clear();
+        process.taken.clear();
         process.run = run(self.manager.runs);
         self.publish();
     }
 
-    /// The gateway dies and comes back, knowing nothing but the last table.
+    /// The first gateway dies and comes back, knowing nothing but the last table.
     pub fn restart_gateway(&mut self) {
-        self.core = Core::new(RealmId::new("model").expect("an id"), self.config.clone());
-        self.directory = EmbeddedDirectory::default();
-        self.questions.clear();
-        self.dialing.clear();
-        self.by_server.clear();
-        for link in self.links.values_mut() {
-            link.gateway = None;
-            link.cut();
-        }
-        self.links.retain(|_, link| link.world);
-        self.drop_all_connections();
-        self.publish();
+        self.restart(0);
     }
 
     /// Everything that is broken is mended: deaths are reported, processes started, links noticed and dialled.
     pub(super) fn heal(&mut self) {
+        self.calm();
         for id in self.processes.keys().cloned().collect::<Vec<_>>() {
             self.report_dead(&id);
             self.start(&id);
@@ -241,12 +236,11 @@ impl World {
     }
 
     pub(super) fn check_core_at_rest(&mut self) {
-        if self.core.counters().moving_now > 0 {
+        let counted: Vec<(u64, u64)> = self.counted().map(|c| (c.misroutes, c.moved_without_cause)).collect();
+        if self.gateways.iter().any(|gateway| gateway.core.counters().moving_now > 0) {
             self.violation("a hand-over does not end".to_owned());
         }
-        let counters = self.core.counters();
-        let (misroutes, moved) = (counters.misroutes, counters.moved_without_cause);
-        if misroutes + moved > 0 {
+        for (misroutes, moved) in counted.into_iter().filter(|(misroutes, moved)| misroutes + moved > 0) {
             self.violation(format!("the core counts {misroutes} misroutes, {moved} moves without cause"));
         }
     }

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use tidegate_types::{Cause, CharacterId, EnvironmentId, Epoch, PartyId, PlayerId, SessionId};
+use tidegate_types::{Cause, CharacterId, EnvironmentId, Epoch, Mono, PartyId, PlayerId, SessionId};
 use uuid::Uuid;
 
-use super::World;
 use super::wires::{Conn, Said, Say, read_reply};
+use super::{ORPHANS, World};
 use crate::input::{Input, VerifiedHello};
 use crate::key::ConnKey;
 use crate::message::{PlayerMessage, Whereabouts, Who};
@@ -17,7 +17,12 @@ use crate::message::{PlayerMessage, Whereabouts, Who};
 pub(super) struct Player {
     pub(super) who: Who,
     party: Option<PartyId>,
-    conn: Option<u32>,
+    pub(super) conn: Option<u32>,
+    /// The connection it left for `conn`, and returns to if that one is refused.
+    old: Option<u32>,
+    /// The gateway of its last connection, and when it last was another than before.
+    last_gateway: usize,
+    roamed_at: Option<Mono>,
     welcomed: bool,
     /// What a resume ticket needs; `None`: not in the world as far as the player knows.
     ticket: Option<(SessionId, Epoch)>,
@@ -52,6 +57,9 @@ impl Player {
             who,
             party,
             conn: None,
+            old: None,
+            last_gateway: 0,
+            roamed_at: None,
             welcomed: false,
             ticket: None,
             leaving: false,
@@ -87,13 +95,14 @@ impl World {
     pub(super) fn player_acts(&mut self, n: usize) {
         let index = n % self.players.len();
         let act = n / self.players.len() % 16;
+        let Some(gateway) = self.living_gateway(n / self.players.len() / 16) else { return };
         let player = &self.players[index];
         match (player.conn, player.welcomed) {
             (None, _) => {
                 if player.ticket.is_some() && act < 12 {
-                    self.resume(index);
+                    self.resume(index, gateway);
                 } else {
-                    self.login(index);
+                    self.login(index, gateway);
                 }
             }
             (Some(conn), true) => match act {
@@ -102,13 +111,14 @@ impl World {
                 11 => {
                     // The network takes it, and the player is back before the gateway notices.
                     self.forget_conn(index);
-                    self.resume(index);
+                    self.resume(index, gateway);
                 }
-                12 if n.is_multiple_of(3) => self.login(index),
+                12 if n.is_multiple_of(3) => self.login(index, gateway),
                 13 if n.is_multiple_of(3) => {
                     self.players[index].leaving = true;
                     self.queue(conn, Say::Logout);
                 }
+                14 if self.is_shared() => self.relocate(index, gateway),
                 _ => {
                     let received = self.players[index].received;
                     self.queue(conn, Say::Ack(received));
@@ -145,35 +155,82 @@ impl World {
     fn forget_conn(&mut self, index: usize) {
         let player = &mut self.players[index];
         player.welcomed = false;
-        if let Some(conn) = player.conn.take()
-            && let Some(conn) = self.conns.get_mut(&conn)
-        {
+        for conn in player.conn.take().into_iter().chain(player.old.take()) {
+            self.turn_from(conn);
+        }
+    }
+
+    fn turn_from(&mut self, conn: u32) {
+        if let Some(conn) = self.conns.get_mut(&conn) {
             conn.to_gateway.clear();
-            conn.to_player.clear();
+            // That it was closed is still learnt.
+            conn.to_player.retain(|said| matches!(said, Said::Close));
+            conn.held = false;
             conn.player = usize::MAX;
+        }
+    }
+
+    /// Goes to another gateway, and lets go of the one it has when it is welcome there.
+    pub(super) fn relocate(&mut self, index: usize, gateway: usize) {
+        let player = &mut self.players[index];
+        let Some(old) = player.conn.filter(|_| player.welcomed && player.old.is_none() && !player.leaving) else {
+            return;
+        };
+        let Some(conn) = self.conns.get_mut(&old).filter(|conn| conn.gateway != gateway) else { return };
+        if self.players[index].ticket.is_none() {
+            return;
+        }
+        conn.held = true;
+        self.players[index].conn = None;
+        self.resume(index, gateway);
+        self.players[index].old = Some(old);
+    }
+
+    /// The connection that it had is the one that it has again.
+    fn turn_back(&mut self, index: usize) {
+        let player = &mut self.players[index];
+        player.conn = player.old.take();
+        player.welcomed = player.conn.is_some();
+        if let Some(conn) = player.conn.and_then(|conn| self.conns.get_mut(&conn)) {
+            conn.held = false;
         }
     }
 
     fn lose_connection(&mut self, id: u32) {
         let Some(conn) = self.conns.remove(&id) else { return };
         if conn.player != usize::MAX {
-            let player = &mut self.players[conn.player];
-            player.conn = None;
-            player.welcomed = false;
+            self.without(conn.player, id);
         }
         if !conn.closed {
-            self.input(Input::ConnectionLost { conn: ConnKey(id) });
+            self.input_to(conn.gateway, Input::ConnectionLost { conn: ConnKey(id) });
         }
     }
 
-    fn open(&mut self, index: usize) -> ConnKey {
+    /// That connection of the player's is gone.
+    fn without(&mut self, index: usize, conn: u32) {
+        let player = &mut self.players[index];
+        if player.old == Some(conn) {
+            player.old = None;
+        } else {
+            self.turn_back(index);
+        }
+    }
+
+    fn open(&mut self, index: usize, gateway: usize) -> ConnKey {
         let id = self.next_conn;
         self.next_conn += 1;
-        self.players[index].conn = Some(id);
-        self.players[index].welcomed = false;
-        self.players[index].refused = false;
+        let now = self.now.mono;
+        let player = &mut self.players[index];
+        player.conn = Some(id);
+        player.welcomed = false;
+        player.refused = false;
+        if std::mem::replace(&mut player.last_gateway, gateway) != gateway {
+            player.roamed_at = Some(now);
+        }
         let conn = Conn {
             player: index,
+            gateway,
+            held: false,
             session: None,
             closed: false,
             paused: false,
@@ -184,7 +241,7 @@ impl World {
         ConnKey(id)
     }
 
-    fn login(&mut self, index: usize) {
+    pub(super) fn login(&mut self, index: usize, gateway: usize) {
         self.forget_conn(index);
         let session = SessionId(Uuid::from_u128(self.next_id));
         self.next_id += 1;
@@ -202,11 +259,11 @@ impl World {
             party: player.party.clone(),
             client_version: "1.0.0".to_owned(),
         };
-        let conn = self.open(index);
-        self.input(Input::Hello { conn, hello });
+        let conn = self.open(index, gateway);
+        self.input_to(gateway, Input::Hello { conn, hello });
     }
 
-    fn resume(&mut self, index: usize) {
+    fn resume(&mut self, index: usize, gateway: usize) {
         self.forget_conn(index);
         let player = &self.players[index];
         let Some((session, epoch)) = player.ticket else { return };
@@ -218,8 +275,8 @@ impl World {
             sent_frames: player.sent,
             client_version: "1.0.0".to_owned(),
         };
-        let conn = self.open(index);
-        self.input(Input::Hello { conn, hello });
+        let conn = self.open(index, gateway);
+        self.input_to(gateway, Input::Hello { conn, hello });
     }
 
     pub(super) fn hear(&mut self, id: u32) {
@@ -234,9 +291,7 @@ impl World {
         match said {
             Said::Close => {
                 self.conns.remove(&id);
-                let player = &mut self.players[index];
-                player.conn = None;
-                player.welcomed = false;
+                self.without(index, id);
             }
             Said::Game(body) => self.received(index, read_reply(&body)),
             Said::Message(message) => self.heard(index, id, message),
@@ -266,6 +321,9 @@ impl World {
     fn heard(&mut self, index: usize, conn: u32, message: PlayerMessage) {
         match message {
             PlayerMessage::Welcome { at, received_frames, gap, next_frame, .. } => {
+                if let Some(old) = self.players[index].old.take() {
+                    self.turn_from(old);
+                }
                 let player = &mut self.players[index];
                 player.welcomed = true;
                 player.received = next_frame;
@@ -285,6 +343,11 @@ impl World {
                 let wanted = match reason {
                     "logout" => self.players[index].leaving,
                     "kicked" => true,
+                    // What it began elsewhere has come true.
+                    "replaced" | "moved" => {
+                        let now = self.now.mono;
+                        self.players[index].roamed_at.is_some_and(|at| now < at + 3 * ORPHANS)
+                    }
                     _ => false,
                 };
                 if !wanted {
@@ -294,6 +357,8 @@ impl World {
                 self.players[index].ticket = None;
                 self.players[index].environment = None;
             }
+            // It goes on with the connection that it has.
+            PlayerMessage::Refused { .. } if self.players[index].old.is_some() => {}
             PlayerMessage::Refused { .. } => {
                 let session = self.players[index].ticket.map(|(session, _)| session);
                 self.is_refused(session);
@@ -334,12 +399,13 @@ impl World {
         }
     }
 
-    /// A new gateway: all connections are gone.
-    pub(super) fn drop_all_connections(&mut self) {
-        self.conns.clear();
-        for player in &mut self.players {
-            player.conn = None;
-            player.welcomed = false;
+    /// A new run of a gateway: all its connections are gone.
+    pub(super) fn drop_connections(&mut self, gateway: usize) {
+        let gone = self.conns.extract_if(.., |_, conn| conn.gateway == gateway).collect::<Vec<_>>();
+        for (id, conn) in gone {
+            if conn.player != usize::MAX {
+                self.without(conn.player, id);
+            }
         }
     }
 
@@ -348,6 +414,39 @@ impl World {
         let hanging: Vec<u32> = self.conns.iter().filter(|(_, c)| c.player == usize::MAX).map(|(id, _)| *id).collect();
         for id in hanging {
             self.lose_connection(id);
+        }
+    }
+
+    /// One whose connection hangs at the gateway only: it notices.
+    pub(super) fn notice_one(&mut self, n: usize) {
+        let hanging: Vec<u32> = self.conns.iter().filter(|(_, c)| c.player == usize::MAX).map(|(id, _)| *id).collect();
+        if !hanging.is_empty() {
+            self.lose_connection(hanging[n % hanging.len()]);
+        }
+    }
+
+    /// Everybody who is out logs in, and is given the time to arrive.
+    pub(super) fn let_everybody_in(&mut self) {
+        for index in 0..self.players.len() {
+            self.players[index].leaving = false;
+            if self.players[index].conn.is_none() {
+                self.login(index, index % self.gateways.len());
+            }
+        }
+        for _ in 0..40 {
+            self.mend_links();
+            self.drain_wires();
+            self.pass(std::time::Duration::from_millis(500));
+            self.check_one_home();
+        }
+        self.drain_wires();
+        let room = self.processes.values().map(|p| p.capacity as usize).min().unwrap_or(0);
+        let out: Vec<String> =
+            self.players.iter().filter(|p| !p.welcomed).map(|p| format!("{} cannot get in", p.who.player)).collect();
+        if room >= self.players.len() {
+            for what in out {
+                self.violation(what);
+            }
         }
     }
 

@@ -43,14 +43,14 @@ impl World {
         }
         match message {
             Down::Beat(sent) => {
-                self.beat_answered(&server, sent);
-                self.empty_inboxes(&server);
+                self.beat_answered(&server, id, sent);
+                self.empty_inboxes(&server, id);
             }
             Down::Control(handle, message) => self.control(id, &server, handle, *message),
             Down::Game(handle, frame) => self.game(id, &server, handle, frame),
             Down::Acked(handle, count) => {
                 let process = self.processes.get_mut(&server);
-                if let Some((_, held)) = process.and_then(|process| process.at(handle)) {
+                if let Some((_, held)) = process.and_then(|process| process.at(id, handle)) {
                     held.down.acknowledge(count);
                 }
             }
@@ -60,8 +60,8 @@ impl World {
     fn game(&mut self, link: u32, server: &ServerId, handle: u32, frame: Bytes) {
         let now = self.now.mono;
         let Some(process) = self.processes.get_mut(server) else { return };
-        let may = now < process.lease_until;
-        let Some((who, held)) = process.at(handle) else { return };
+        let may = process.leases.get(&link).is_some_and(|lease| now < lease.until);
+        let Some((who, held)) = process.at(link, handle) else { return };
         let who = who.clone();
         if held.mode != Mode::Live {
             let n = number(&frame);
@@ -70,30 +70,37 @@ impl World {
         }
         held.inbox.push_back(frame);
         if may && !held.parked {
-            self.empty_inbox(link, server, &who);
+            self.empty_inbox(server, &who);
         }
     }
 
-    fn empty_inboxes(&mut self, server: &ServerId) {
+    fn empty_inboxes(&mut self, server: &ServerId, link: u32) {
         let Some(process) = self.processes.get(server) else { return };
-        let Some(link) = process.link else { return };
-        let waiting: Vec<Who> =
-            process.held.iter().filter(|(_, h)| !h.inbox.is_empty() && !h.parked).map(|(w, _)| w.clone()).collect();
+        let now = self.now.mono;
+        let may = |held: &Held| {
+            held.at.is_some_and(|(of, _)| of == link)
+                && !held.inbox.is_empty()
+                && !held.parked
+                && process.is_reachable(held, now)
+        };
+        let waiting: Vec<Who> = process.held.iter().filter(|(_, held)| may(held)).map(|(who, _)| who.clone()).collect();
         for who in waiting {
-            self.empty_inbox(link, server, &who);
+            self.empty_inbox(server, &who);
         }
     }
 
-    fn empty_inbox(&mut self, link: u32, server: &ServerId, who: &Who) {
+    fn empty_inbox(&mut self, server: &ServerId, who: &Who) {
         let (mut replies, mut gaps) = (Vec::new(), Vec::new());
         let mark = self.said_before_login(who);
         let Some(held) = self.processes.get_mut(server).and_then(|p| p.held.get_mut(who)) else { return };
         take_frames(held, mark, &mut replies, &mut gaps);
-        let (epoch, handle, character) = (held.epoch, held.handle, held.character.clone());
+        let (epoch, at, character) = (held.epoch, held.at, held.character.clone());
         if character.up.is_multiple_of(3) {
             self.database.save(who, epoch, &character);
         }
-        if let (Some(handle), Some(link)) = (handle, self.links.get_mut(&link)) {
+        if let Some((link, handle)) = at
+            && let Some(link) = self.links.get_mut(&link)
+        {
             for reply in replies {
                 link.send_up(handle, Up::Game(handle, reply));
             }
@@ -115,17 +122,39 @@ impl World {
             process.refuse = None;
             return;
         }
+        match message {
+            ToWorld::Attach { .. } | ToWorld::Prepare { .. } => {
+                process.taken.remove(&(id, handle));
+            }
+            ToWorld::Leave { .. }
+            | ToWorld::Freeze { .. }
+            | ToWorld::Thaw { .. }
+            | ToWorld::Release { .. }
+            | ToWorld::Activate { .. }
+            | ToWorld::Abort
+                if process.taken.contains(&(id, handle)) =>
+            {
+                return;
+            }
+            _ => {}
+        }
+        let run = process.run_of(id);
         let reply = match message {
-            ToWorld::Attach { identity, epoch, place, cause, take_over, channel, from, .. } => {
+            ToWorld::Attach { identity, epoch, place, cause, take_over, channel, from, refuse_connected } => {
                 let who = identity.who.clone();
-                if let Some(held) = process.held.get_mut(&who)
-                    && held.session == identity.session
-                    && held.epoch == epoch
-                {
-                    self.take_up(id, server, &who, handle, &channel);
-                    None
+                let same = process.held.get(&who).filter(|h| h.session == identity.session && h.epoch == epoch);
+                if let Some(held) = same {
+                    if held.run != run {
+                        Some(of_another(held, handle))
+                    } else if let Some(refused) = self.commit(server, &who, handle) {
+                        Some(refused)
+                    } else {
+                        self.take_up(id, server, &who, handle, &channel);
+                        None
+                    }
                 } else if take_over {
-                    self.take_over(id, server, (&who, identity.session), (handle, epoch), &channel)
+                    let session = identity.session;
+                    self.take_over(id, server, (&who, session, refuse_connected), (handle, epoch), &channel)
                 } else {
                     let environment = process.environment.clone();
                     if cause == Cause::Login {
@@ -133,7 +162,7 @@ impl World {
                     }
                     Some(self.attach(
                         server,
-                        handle,
+                        (id, handle),
                         (identity.session, identity.party, identity.pin),
                         &who,
                         (epoch, from, place, &channel),
@@ -141,23 +170,23 @@ impl World {
                 }
             }
             ToWorld::Park => {
-                if let Some((_, held)) = process.at(handle) {
+                if let Some((_, held)) = process.at(id, handle) {
                     held.parked = true;
                 }
                 None
             }
             ToWorld::Unpark => {
-                if let Some((who, held)) = process.at(handle) {
+                if let Some((who, held)) = process.at(id, handle) {
                     held.parked = false;
                     let who = who.clone();
-                    if self.now.mono < self.processes[server].lease_until {
-                        self.empty_inbox(id, server, &who);
+                    if self.processes[server].leases.get(&id).is_some_and(|lease| self.now.mono < lease.until) {
+                        self.empty_inbox(server, &who);
                     }
                 }
                 None
             }
             ToWorld::Leave { epoch, .. } => {
-                let who = process.at(handle).filter(|(_, held)| held.epoch <= epoch).map(|(who, _)| who.clone());
+                let who = process.at(id, handle).filter(|(_, held)| held.epoch <= epoch).map(|(who, _)| who.clone());
                 if let Some(held) = who.and_then(|who| Some((process.held.remove(&who)?, who))) {
                     self.database.save(&held.1, held.0.epoch, &held.0.character);
                 }
@@ -166,12 +195,12 @@ impl World {
             ToWorld::Freeze { epoch } => {
                 let refuses = !process.takes(Refuse::Freeze);
                 let who = process
-                    .at(handle)
+                    .at(id, handle)
                     .filter(|(_, held)| held.epoch == epoch && held.mode == Mode::Live)
                     .map(|(who, _)| who.clone());
                 match who {
                     Some(who) if !refuses => {
-                        self.empty_inbox(id, server, &who);
+                        self.empty_inbox(server, &who);
                         let held = self.processes.get_mut(server).and_then(|p| p.held.get_mut(&who));
                         held.map(|held| {
                             held.mode = Mode::Frozen;
@@ -185,21 +214,26 @@ impl World {
                 }
             }
             ToWorld::Thaw { .. } => {
-                if let Some((_, held)) = process.at(handle).filter(|(_, held)| held.mode == Mode::Frozen) {
+                if let Some((_, held)) = process.at(id, handle).filter(|(_, held)| held.mode == Mode::Frozen) {
                     held.mode = Mode::Live;
                 }
                 Some(FromWorld::Thawed { handle })
             }
             ToWorld::Release { epoch } => {
-                let who = process.at(handle).filter(|(_, held)| held.epoch <= epoch).map(|(who, _)| who.clone());
+                let who = process.at(id, handle).filter(|(_, held)| held.epoch <= epoch).map(|(who, _)| who.clone());
                 if let Some(who) = who {
                     process.held.remove(&who);
                 }
                 Some(FromWorld::Released { handle })
             }
-            ToWorld::Prepare { identity, epoch, blob, place, channel, .. } => {
+            ToWorld::Prepare { identity, epoch, blob, place, channel, from, .. } => {
                 let character = unblob(&blob, place);
-                let known = process.held.get(&identity.who).is_some_and(|held| held.epoch >= epoch);
+                let known = process.highest(&identity.who) >= epoch
+                    || process.held.get(&identity.who).is_some_and(|held| {
+                        let inert = held.mode == Mode::Prepared;
+                        held.epoch >= epoch
+                            || (!inert && (held.at.is_some() || from.is_some_and(|from| from < held.epoch)))
+                    });
                 let full = process.held.len() >= process.capacity as usize;
                 if !process.takes(Refuse::Prepare) || known || full {
                     let message = "no".to_owned();
@@ -209,7 +243,10 @@ impl World {
                         session: identity.session,
                         party: identity.party,
                         pin: identity.pin,
-                        handle: Some(handle),
+                        at: Some((id, handle)),
+                        run,
+                        from,
+                        kept_until: None,
                         epoch,
                         mode: Mode::Prepared,
                         parked: false,
@@ -229,21 +266,18 @@ impl World {
                     self.kill(&server);
                     return;
                 }
-                match process.at(handle).filter(|(_, held)| held.epoch == epoch) {
-                    Some((who, held)) => {
-                        let who = who.clone();
-                        if held.mode == Mode::Prepared {
-                            held.mode = Mode::Live;
-                            self.database.claim(&who, epoch, held.character.clone());
-                        }
-                        let place = held.character.place.clone();
-                        Some(FromWorld::Activated { handle, epoch, place })
+                let who = process.at(id, handle).filter(|(_, held)| held.epoch == epoch).map(|(who, _)| who.clone());
+                match who {
+                    Some(who) => {
+                        let refused = self.commit(server, &who, handle);
+                        let place = self.processes[server].held.get(&who).map(|held| held.character.place.clone());
+                        refused.or_else(|| Some(FromWorld::Activated { handle, epoch, place: place? }))
                     }
-                    None => None,
+                    None => self.is_shared().then(|| refusal(handle, Refusal::Unknown, (Epoch(0), Epoch(0)))),
                 }
             }
             ToWorld::Abort => {
-                let who = process.at(handle).filter(|(_, h)| h.mode == Mode::Prepared).map(|(who, _)| who.clone());
+                let who = process.at(id, handle).filter(|(_, h)| h.mode == Mode::Prepared).map(|(who, _)| who.clone());
                 if let Some(who) = who {
                     process.held.remove(&who);
                 }
@@ -251,24 +285,26 @@ impl World {
             }
             ToWorld::Notice { .. } => None,
             ToWorld::Owner { session, epoch, server: owner } => {
+                // With several gateways a thaw is the word of the one that has the player, under a handle.
+                let shared = self.gateways.len() > 1;
                 let is_me = owner.as_ref() == Some(server);
                 let found = process.held.iter_mut().find(|(_, held)| held.session == session);
                 if let Some((who, held)) = found {
                     if !is_me && epoch.0 > 0 && (held.epoch < epoch || held.mode == Mode::Prepared) {
                         let who = who.clone();
                         process.held.remove(&who);
-                    } else if is_me && held.epoch == epoch && held.mode == Mode::Frozen {
+                    } else if is_me && held.epoch == epoch && held.mode == Mode::Frozen && !shared {
                         held.mode = Mode::Live;
                     }
                 }
                 None
             }
             ToWorld::Find { id: asked, who } => {
-                let resident = process.held.get(&who).map(|held| held.resident(&who));
+                let resident = process.find(&who, self.now.mono);
                 Some(FromWorld::Found { id: asked, resident })
             }
             ToWorld::TransferRefused { reason } => {
-                if let Some((_, held)) = process.at(handle)
+                if let Some((_, held)) = process.at(id, handle)
                     && let Some(place) = held.asked.take()
                     && reason == "here"
                 {
@@ -282,19 +318,52 @@ impl World {
         }
     }
 
+    /// A prepared player is in play from now on, if the database lets the claim through. What is refused, otherwise.
+    fn commit(&mut self, server: &ServerId, who: &Who, handle: u32) -> Option<FromWorld> {
+        let process = self.processes.get_mut(server)?;
+        let held = process.held.get_mut(who).filter(|held| held.mode == Mode::Prepared)?;
+        held.mode = Mode::Live;
+        let (epoch, from, character) = (held.epoch, held.from, held.character.clone());
+        process.saw(who, epoch);
+        let granted = match from {
+            Some(from) => self.database.reclaim(who, from, epoch, character),
+            None => {
+                self.database.claim(who, epoch, character);
+                true
+            }
+        };
+        if granted {
+            return None;
+        }
+        process.held.remove(who);
+        let saved = self.database.epoch(who);
+        process.saw(who, saved);
+        Some(refusal(handle, Refusal::StaleEpoch, (saved, saved)))
+    }
+
     /// The session goes on under another handle, with nothing loaded: what the gateway lacks follows the answer.
     fn take_up(&mut self, link: u32, server: &ServerId, who: &Who, handle: u32, channel: &Channel) {
-        let Some(held) = self.processes.get_mut(server).and_then(|process| process.held.get_mut(who)) else { return };
-        held.handle = Some(handle);
+        let Some(process) = self.processes.get_mut(server) else { return };
+        let run = process.run_of(link);
+        let Some(held) = process.held.get_mut(who) else { return };
+        if held.at != Some((link, handle)) {
+            held.inbox.clear();
+        }
+        held.at = Some((link, handle));
+        held.run = run;
+        held.kept_until = None;
         held.mode = Mode::Live;
         held.parked = false;
         if channel.restart {
+            held.inbox.clear();
             held.up = channel.up;
             held.down.adopt(channel.down, []);
         }
         let down = channel.down.max(held.down.base());
         let stands = Channel { up: held.up, down, gap: channel.down < down, ..Channel::default() };
-        let answer = attached(handle, held.epoch, held.character.place.clone(), stands);
+        let (pin, party) = (Some(held.pin.clone()), held.party.clone());
+        let place = held.character.place.clone();
+        let answer = FromWorld::Attached { handle, epoch: held.epoch, place, channel: stands, pin, party };
         let frames = held.down.from(down);
         if let Some(link) = self.links.get_mut(&link) {
             link.send_up(handle, Up::Control(Box::new(answer)));
@@ -309,39 +378,94 @@ impl World {
         &mut self,
         link: u32,
         server: &ServerId,
-        (who, session): (&Who, SessionId),
+        (who, session, refuse_connected): (&Who, SessionId, bool),
         (handle, epoch): (u32, Epoch),
         channel: &Channel,
     ) -> Option<FromWorld> {
-        let refused = |reason, highest_epoch| {
-            let message = "no".to_owned();
-            let saved_epoch = highest_epoch;
-            Some(FromWorld::AttachRefused { handle, reason, message, highest_epoch, saved_epoch, place: None })
-        };
+        let now = self.now.mono;
+        let refused = |reason, highest| Some(refusal(handle, reason, (highest, Epoch(0))));
         let process = self.processes.get_mut(server)?;
-        let Some(held) = process.held.get_mut(who).filter(|h| h.session == session && h.mode != Mode::Prepared) else {
+        let Some(held) = process.held.get(who).filter(|held| held.session == session) else {
             return refused(Refusal::Unknown, Epoch(0));
         };
-        if epoch <= held.epoch {
-            return refused(Refusal::StaleEpoch, held.epoch);
+        let highest = held.epoch.max(process.highest(who));
+        if process.held.values().any(|other| other.at == Some((link, handle))) {
+            return refused(Refusal::Unknown, Epoch(0));
         }
-        if !self.database.reclaim(who, held.epoch, epoch, held.character.clone()) {
+        let reachable = process.is_reachable(held, now);
+        let elsewhere = held.at.is_some_and(|(of, _)| of != link);
+        if held.mode == Mode::Prepared && !reachable {
+            return refused(Refusal::Unknown, Epoch(0));
+        }
+        if epoch <= highest {
+            return refused(Refusal::StaleEpoch, highest);
+        }
+        if refuse_connected && elsewhere && reachable && !held.parked && held.mode != Mode::Prepared {
+            return refused(Refusal::PlayerOnline, Epoch(0));
+        }
+        if held.mode != Mode::Live && reachable {
+            return refused(Refusal::NotReady, Epoch(0));
+        }
+        let (from, old, character) = (held.epoch, held.at, held.character.clone());
+        process.saw(who, epoch);
+        if let Some(old) = old {
+            process.taken.insert(old);
+            let told = FromWorld::TakenOver { handle: old.1, epoch };
+            if let Some(link) = self.links.get_mut(&old.0) {
+                link.send_up(old.1, Up::Control(Box::new(told)));
+            }
+        }
+        let granted = self.database.reclaim(who, from, epoch, character);
+        let saved = self.database.epoch(who);
+        let process = self.processes.get_mut(server)?;
+        if !granted {
             process.held.remove(who);
-            return refused(Refusal::StaleEpoch, self.database.epoch(who));
+            process.saw(who, saved);
+            return Some(refusal(handle, Refusal::StaleEpoch, (saved, saved)));
         }
-        held.epoch = epoch;
+        process.held.get_mut(who)?.epoch = epoch;
         self.take_up(link, server, who, handle, channel);
         None
+    }
+
+    /// What is held here and what was seen forbid this attach, whatever the database says.
+    fn may_attach(
+        &self,
+        server: &ServerId,
+        who: &Who,
+        handle: u32,
+        (epoch, from): (Epoch, Epoch),
+    ) -> Option<FromWorld> {
+        let process = self.processes.get(server)?;
+        let highest = process.highest(who).max(process.held.get(who).map_or(Epoch(0), |held| held.epoch));
+        let another = process.held.get(who).is_some_and(|held| held.mode != Mode::Prepared && held.epoch != from);
+        (epoch <= highest || another).then(|| refusal(handle, Refusal::StaleEpoch, (highest, Epoch(0))))
+    }
+
+    /// A newer epoch takes the player: what is here is dropped unsaved.
+    fn fence(&mut self, server: &ServerId, who: &Who) {
+        let fenced = self.processes.get_mut(server).and_then(|process| process.held.remove(who));
+        if let Some((link, handle)) = fenced.and_then(|held| held.at)
+            && let Some(link) = self.links.get_mut(&link)
+        {
+            link.send_up(handle, Up::Control(Box::new(FromWorld::Eject { handle, reason: "fenced".to_owned() })));
+        }
     }
 
     fn attach(
         &mut self,
         server: &ServerId,
-        handle: u32,
+        (link, handle): (u32, u32),
         (session, party, pin): (SessionId, Option<PartyId>, Pin),
         who: &Who,
         (epoch, from, place, channel): (Epoch, Option<Epoch>, Option<Place>, &Channel),
     ) -> FromWorld {
+        if let Some(from) = from {
+            if let Some(refused) = self.may_attach(server, who, handle, (epoch, from)) {
+                return refused;
+            }
+            self.fence(server, who);
+        }
         let known = self.database.epoch(who);
         let refused = |reason, highest_epoch, place| FromWorld::AttachRefused {
             handle,
@@ -355,6 +479,7 @@ impl World {
             return refused(Refusal::Unknown, Epoch(0), None);
         };
         if known >= epoch || from.is_some_and(|from| from != known) {
+            process.saw(who, known);
             return refused(Refusal::StaleEpoch, known, None);
         }
         let entry = || Place { zone: zone("entry"), instance: None };
@@ -387,7 +512,10 @@ impl World {
             session,
             party,
             pin,
-            handle: Some(handle),
+            at: Some((link, handle)),
+            run: self.processes.get(server).map_or(0, |process| process.run_of(link)),
+            from: None,
+            kept_until: None,
             epoch,
             mode: Mode::Live,
             parked: false,
@@ -398,6 +526,7 @@ impl World {
             down: backlog(channel),
         };
         if let Some(process) = self.processes.get_mut(server) {
+            process.saw(who, epoch);
             process.held.insert(who.clone(), held);
         }
         attached(handle, epoch, place, channel.clone())
@@ -406,6 +535,19 @@ impl World {
 
 fn attached(handle: u32, epoch: Epoch, place: Place, channel: Channel) -> FromWorld {
     FromWorld::Attached { handle, epoch, place, channel, pin: None, party: None }
+}
+
+fn refusal(handle: u32, reason: Refusal, (highest_epoch, saved_epoch): (Epoch, Epoch)) -> FromWorld {
+    let message = "no".to_owned();
+    FromWorld::AttachRefused { handle, reason, message, highest_epoch, saved_epoch, place: None }
+}
+
+/// What a gateway is told that knows the epoch, and is not the one that has it.
+fn of_another(held: &Held, handle: u32) -> FromWorld {
+    match held.mode {
+        Mode::Live | Mode::Frozen => refusal(handle, Refusal::StaleEpoch, (held.epoch, held.epoch)),
+        Mode::Prepared => refusal(handle, Refusal::Unknown, (Epoch(0), Epoch(0))),
+    }
 }
 
 fn blob(character: &Character) -> StateBlob {

@@ -19,6 +19,8 @@ const STREAMS: usize = 2;
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) server: ServerId,
+    /// Whose it is: index of the gateway.
+    pub(super) of: usize,
     /// The gateway's end; `None`: closed or noticed broken.
     pub(super) gateway: Option<ServerKey>,
     /// The world server's end is open.
@@ -53,6 +55,10 @@ pub(super) enum Up {
 #[derive(Debug)]
 pub(super) struct Conn {
     pub(super) player: usize,
+    /// Index of the gateway.
+    pub(super) gateway: usize,
+    /// The player is trying another gateway, and does not listen.
+    pub(super) held: bool,
     pub(super) session: Option<SessionKey>,
     /// The gateway has closed it: what is in `to_player` still arrives.
     pub(super) closed: bool,
@@ -101,13 +107,17 @@ enum Queue {
     ToGateway(u32, usize),
     ToPlayer(u32),
     FromPlayer(u32),
-    Directory,
+    Directory(usize),
+    Answer(usize),
+    Late,
+    News(usize),
 }
 
 impl Link {
-    pub(super) fn new(server: ServerId, gateway: ServerKey) -> Self {
+    pub(super) fn new(server: ServerId, of: usize, gateway: ServerKey) -> Self {
         Self {
             server,
+            of,
             gateway: Some(gateway),
             world: true,
             broken: false,
@@ -135,8 +145,9 @@ impl World {
     fn queues(&self) -> Vec<Queue> {
         let mut queues = Vec::new();
         for (id, link) in self.links.iter().filter(|(_, link)| !link.broken) {
+            let listens = self.processes.get(&link.server).is_some_and(|process| !process.stopped);
             for stream in 0..STREAMS {
-                if !link.to_world[stream].is_empty() {
+                if listens && !link.to_world[stream].is_empty() {
                     queues.push(Queue::ToWorld(*id, stream));
                 }
                 if !link.to_gateway[stream].is_empty() {
@@ -145,15 +156,26 @@ impl World {
             }
         }
         for (id, conn) in &self.conns {
-            if !conn.to_player.is_empty() {
+            if !conn.to_player.is_empty() && !conn.held {
                 queues.push(Queue::ToPlayer(*id));
             }
             if !conn.to_gateway.is_empty() && !conn.paused && !conn.closed {
                 queues.push(Queue::FromPlayer(*id));
             }
         }
-        if !self.questions.is_empty() {
-            queues.push(Queue::Directory);
+        for (index, gateway) in self.gateways.iter().enumerate() {
+            if !gateway.questions.is_empty() {
+                queues.push(Queue::Directory(index));
+            }
+            if !gateway.answers.is_empty() {
+                queues.push(Queue::Answer(index));
+            }
+            if !gateway.news.is_empty() {
+                queues.push(Queue::News(index));
+            }
+        }
+        if self.weather.is_late() {
+            queues.push(Queue::Late);
         }
         queues
     }
@@ -169,12 +191,14 @@ impl World {
             Queue::ToGateway(link, stream) => self.report(link, stream),
             Queue::ToPlayer(conn) => self.hear(conn),
             Queue::FromPlayer(conn) => self.listen(conn),
-            Queue::Directory => {
-                if let Some(request) = self.questions.pop_front() {
-                    let answer = self.directory.answer(request);
-                    self.input(Input::Directory(answer));
+            Queue::Directory(gateway) => self.ask_directory(gateway, choice),
+            Queue::Answer(gateway) => {
+                if let Some(answer) = self.gateways[gateway].answers.pop_front() {
+                    self.input_to(gateway, answer);
                 }
             }
+            Queue::Late => self.do_late(),
+            Queue::News(gateway) => self.hear_news(gateway),
         }
         true
     }
@@ -192,24 +216,26 @@ impl World {
 
     fn report(&mut self, id: u32, stream: usize) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        let (Some(server), Some(message)) = (link.gateway, link.to_gateway[stream].pop_front()) else { return };
+        let (of, Some(server), Some(message)) = (link.of, link.gateway, link.to_gateway[stream].pop_front()) else {
+            return;
+        };
         match message {
-            Up::Control(message) => self.input(Input::World { server, message: *message }),
+            Up::Control(message) => self.input_to(of, Input::World { server, message: *message }),
             Up::Acked(handle, count) => {
-                if let Some(confirmed) = self.core.world_ack(server, handle, count)
+                if let Some(confirmed) = self.gateways[of].core.world_ack(server, handle, count)
                     && confirmed.resume
                     && let Some(conn) = self.conns.get_mut(&confirmed.conn.0)
                 {
                     conn.paused = false;
                 }
             }
-            Up::Resident(resident) => self.input(Input::Resident { server, resident }),
-            Up::RosterEnd => self.input(Input::RosterEnd { server }),
+            Up::Resident(resident) => self.input_to(of, Input::Resident { server, resident }),
+            Up::RosterEnd => self.input_to(of, Input::RosterEnd { server }),
             Up::Beat(sent) => {
                 link.send_down(0, Down::Beat(sent));
-                self.input(Input::HeartbeatAnswered { server });
+                self.input_to(of, Input::HeartbeatAnswered { server });
             }
-            Up::Game(handle, body) => match self.core.downstream(self.now, server, handle, &body) {
+            Up::Game(handle, body) => match self.gateways[of].core.downstream(self.now, server, handle, &body) {
                 Downstream::Deliver { conn } => match self.conns.get_mut(&conn.0) {
                     Some(conn) if !conn.closed => conn.to_player.push_back(Said::Game(body)),
                     Some(_) | None => self.violation(format!("a frame is delivered to {conn:?}, which is closed")),
@@ -221,13 +247,13 @@ impl World {
 
     fn listen(&mut self, id: u32) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        let (session, Some(message)) = (conn.session, conn.to_gateway.pop_front()) else { return };
+        let (of, session, Some(message)) = (conn.gateway, conn.session, conn.to_gateway.pop_front()) else { return };
         self.note(|| format!("> {id} says {message:?}"));
         match (message, session) {
-            (Say::Logout, _) => self.input(Input::Logout { conn: ConnKey(id) }),
-            (Say::Ack(received), Some(session)) => self.core.player_ack(session, received),
-            (Say::Game(n), Some(session)) => match self.core.upstream(self.now, session, &body(n)) {
-                Upstream::Forward { server, handle, pause } => match self.by_server.get(&server) {
+            (Say::Logout, _) => self.input_to(of, Input::Logout { conn: ConnKey(id) }),
+            (Say::Ack(received), Some(session)) => self.gateways[of].core.player_ack(session, received),
+            (Say::Game(n), Some(session)) => match self.gateways[of].core.upstream(self.now, session, &body(n)) {
+                Upstream::Forward { server, handle, pause } => match self.gateways[of].by_server.get(&server) {
                     Some(link) => {
                         let link = self.links.get_mut(link).expect("the gateway's links exist");
                         if !link.broken {
@@ -256,31 +282,38 @@ impl World {
     /// World servers send their heartbeats.
     pub(super) fn beat(&mut self) {
         let now = self.now.mono;
-        for process in self.processes.values_mut().filter(|p| p.alive && p.beat_at <= now) {
+        for process in self.processes.values_mut().filter(|p| p.beats() && p.beat_at <= now) {
             process.beat_at = now + super::HEARTBEAT;
-            if let Some(link) = process.link.and_then(|id| self.links.get_mut(&id))
-                && !link.broken
-            {
-                link.send_up(0, Up::Beat(now));
-                for held in process.held.values() {
-                    if let Some(handle) = held.handle {
-                        link.send_up(handle, Up::Acked(handle, held.up));
-                    }
+            for id in process.leases.keys() {
+                if let Some(link) = self.links.get_mut(id).filter(|link| !link.broken) {
+                    link.send_up(0, Up::Beat(now));
+                }
+            }
+            for held in process.held.values() {
+                let Some((id, handle)) = held.at else { continue };
+                if let Some(link) = self.links.get_mut(&id).filter(|link| !link.broken) {
+                    link.send_up(handle, Up::Acked(handle, held.up));
                 }
             }
         }
-        for (server, handle, count) in self.core.take_acks() {
-            if let Some(link) = self.by_server.get(&server).and_then(|id| self.links.get_mut(id))
-                && !link.broken
-            {
-                link.send_down(handle, Down::Acked(handle, count));
+        if self.is_shared() {
+            self.drop_orphans();
+        }
+        for gateway in self.gateways.iter_mut().filter(|gateway| gateway.alive) {
+            for (server, handle, count) in gateway.core.take_acks() {
+                if let Some(link) = gateway.by_server.get(&server).and_then(|id| self.links.get_mut(id))
+                    && !link.broken
+                {
+                    link.send_down(handle, Down::Acked(handle, count));
+                }
             }
         }
     }
 
-    pub(super) fn beat_answered(&mut self, server: &ServerId, sent: Mono) {
-        if let Some(process) = self.processes.get_mut(server) {
-            process.lease_until = process.lease_until.max(sent + LEASE);
+    pub(super) fn beat_answered(&mut self, server: &ServerId, link: u32, sent: Mono) {
+        let lease = self.processes.get_mut(server).and_then(|process| process.leases.get_mut(&link));
+        if let Some(lease) = lease {
+            lease.until = lease.until.max(sent + LEASE);
         }
     }
 
@@ -308,8 +341,9 @@ impl World {
     pub(super) fn gateway_notices(&mut self, id: u32) {
         let Some(link) = self.links.get_mut(&id).filter(|link| link.broken) else { return };
         if let Some(server) = link.gateway.take() {
-            self.by_server.remove(&server);
-            self.input(Input::LinkDown { server });
+            let of = link.of;
+            self.gateways[of].by_server.remove(&server);
+            self.input_to(of, Input::LinkDown { server });
         }
         self.forget_link(id);
     }
@@ -318,10 +352,8 @@ impl World {
         let Some(link) = self.links.get_mut(&id).filter(|link| link.broken && link.world) else { return };
         link.world = false;
         let server = link.server.clone();
-        if let Some(process) = self.processes.get_mut(&server)
-            && process.link == Some(id)
-        {
-            process.unlink();
+        if let Some(process) = self.processes.get_mut(&server) {
+            process.unlink(id);
         }
         self.forget_link(id);
     }
@@ -334,30 +366,43 @@ impl World {
 
     /// Every link that is being dialled comes up, where there is a process to answer.
     pub(super) fn connect_all(&mut self) {
-        let dialing: Vec<(ServerKey, ServerId)> = self.dialing.iter().map(|(k, id)| (*k, id.clone())).collect();
-        for (key, server) in dialing {
-            let Some(process) = self.processes.get_mut(&server).filter(|p| p.alive) else { continue };
-            self.dialing.remove(&key);
-            let id = self.next_link;
-            self.next_link += 1;
-            let run = process.run;
-            let old = process.link;
-            let roster = process.relink(id);
-            if let Some(old) = old
-                && let Some(link) = self.links.get_mut(&old)
-            {
+        for of in 0..self.gateways.len() {
+            let dialing = self.gateways[of].dialing.iter();
+            let dialing: Vec<(ServerKey, ServerId)> = dialing.map(|(key, id)| (*key, id.clone())).collect();
+            for (key, server) in dialing {
+                self.connect(of, key, server);
+            }
+        }
+    }
+
+    fn connect(&mut self, of: usize, key: ServerKey, server: ServerId) {
+        let Some(process) = self.processes.get_mut(&server).filter(|p| p.beats()) else { return };
+        let gateway = &mut self.gateways[of];
+        gateway.dialing.remove(&key);
+        let id = self.next_link;
+        self.next_link += 1;
+        let instance = process.run;
+        // A gateway's new link takes the place of its old one.
+        let old: Vec<u32> =
+            process.leases.iter().filter(|(_, lease)| lease.gateway == gateway.id).map(|(id, _)| *id).collect();
+        for old in &old {
+            process.unlink(*old);
+        }
+        let roster = process.relink(id, gateway.id.clone(), gateway.run, self.now.mono);
+        for old in old {
+            if let Some(link) = self.links.get_mut(&old) {
                 link.cut();
                 link.world = false;
                 self.forget_link(old);
             }
-            let mut link = Link::new(server, key);
-            for resident in roster {
-                link.send_up(0, Up::Resident(resident));
-            }
-            link.send_up(0, Up::RosterEnd);
-            self.links.insert(id, link);
-            self.by_server.insert(key, id);
-            self.input(Input::LinkUp { server: key, instance: run });
         }
+        let mut link = Link::new(server, of, key);
+        for resident in roster {
+            link.send_up(0, Up::Resident(resident));
+        }
+        link.send_up(0, Up::RosterEnd);
+        self.links.insert(id, link);
+        self.gateways[of].by_server.insert(key, id);
+        self.input_to(of, Input::LinkUp { server: key, instance });
     }
 }
