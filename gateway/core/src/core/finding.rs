@@ -27,7 +27,7 @@ use crate::handover::{Event, Seat};
 use crate::key::{ServerKey, SessionKey};
 use crate::lease::with_drift;
 use crate::message::{Channel, HoldReason, Pin, PlayerMessage, Refusal, RefusedReason, Resident, ToWorld};
-use crate::session::{Ending, Finding, Search, Standing, State};
+use crate::session::{Ending, Finding, Search, Standing, State, Then};
 
 /// How soon a home that could not be taken over now (its hand-over is under way) is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -490,7 +490,17 @@ impl Core {
             }
             return;
         }
-        self.servers.free(seat);
+        // What it was asked under this handle since is still answered: the handle is not for another before that.
+        match &self.sessions[key.index()].state {
+            State::Attaching { .. } | State::Leaving { then: Then::Replace { .. }, .. } => self.servers.close(seat),
+            State::Waiting { .. }
+            | State::Finding(_)
+            | State::Claiming { .. }
+            | State::Playing { .. }
+            | State::Moving(_)
+            | State::Lost { .. }
+            | State::Leaving { .. } => self.servers.free(seat),
+        }
         self.serve = true;
         self.replaced(key, cx);
     }
