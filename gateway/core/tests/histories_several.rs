@@ -154,18 +154,6 @@ fn caught(sabotage: Sabotage, wanted: &str) -> Option<(u64, String)> {
 }
 
 #[test]
-fn a_skipped_epoch_check_is_caught() {
-    let found = caught(Sabotage { skip_epoch_check: true, ..Sabotage::default() }, "is live on");
-    assert!(found.is_some());
-}
-
-#[test]
-fn a_lease_not_waited_for_is_caught() {
-    let found = caught(Sabotage { skip_lease: true, ..Sabotage::default() }, "is live on");
-    assert!(found.is_some());
-}
-
-#[test]
 fn a_directory_that_is_trusted_is_caught() {
     let found = caught(Sabotage { trust_directory: true, ..Sabotage::default() }, "");
     assert!(found.is_some());

@@ -77,7 +77,7 @@ impl World {
                 self.note(|| "* the directory is wiped".to_owned());
                 self.weather.wipes += 1;
                 self.directory = EmbeddedDirectory::default();
-                n / 8 % 2 == 0
+                (n / 8).is_multiple_of(2)
             }
             1 => {
                 self.note(|| "* the directory is out of reach".to_owned());

@@ -401,9 +401,9 @@ impl World {
 
     /// A new run of a gateway: all its connections are gone.
     pub(super) fn drop_connections(&mut self, gateway: usize) {
-        let gone = self.conns.extract_if(.., |_, conn| conn.gateway == gateway).collect::<Vec<_>>();
-        for (id, conn) in gone {
-            if conn.player != usize::MAX {
+        let ids: Vec<u32> = self.conns.iter().filter(|(_, conn)| conn.gateway == gateway).map(|(id, _)| *id).collect();
+        for id in ids {
+            if let Some(conn) = self.conns.remove(&id).filter(|conn| conn.player != usize::MAX) {
                 self.without(conn.player, id);
             }
         }
