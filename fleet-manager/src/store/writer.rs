@@ -18,6 +18,9 @@ pub(super) struct Job {
     pub(super) done: oneshot::Sender<Result<(), StoreError>>,
 }
 
+/// How long the commit comes after the answer where that rule is broken on purpose.
+const BROKEN_FOR: std::time::Duration = std::time::Duration::from_millis(300);
+
 /// Runs until every sender is gone and the queue is empty.
 pub(super) fn run(mut connection: Connection, mut jobs: mpsc::Receiver<Job>, audit: &broadcast::Sender<Arc<AuditRow>>) {
     let mut group = Vec::with_capacity(GROUP);
@@ -28,6 +31,8 @@ pub(super) fn run(mut connection: Connection, mut jobs: mpsc::Receiver<Job>, aud
                 let (unheard, _) = oneshot::channel();
                 drop(std::mem::replace(&mut job.done, unheard).send(Ok(())));
             }
+            // Long enough for whoever was answered to see what comes of it.
+            std::thread::sleep(BROKEN_FOR);
         }
         let mut applied = Vec::with_capacity(group.len());
         let mut records = Vec::new();
