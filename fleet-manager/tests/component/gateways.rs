@@ -117,7 +117,7 @@ async fn a_command_reaches_the_gateway_and_its_result_the_caller_once() {
     gateway.say(Message::CommandResult(result)).await;
     let answer = call.await.unwrap();
     assert_eq!(answer.outcome, "done");
-    assert_eq!(client!(manager, session).kick_session(kick).await.unwrap().into_inner(), answer);
+    assert_eq!(client!(manager, session).kick_session(kick.clone()).await.unwrap().into_inner(), answer);
 
     let elsewhere = v1::MoveSessionRequest {
         request_id: "m".into(),
@@ -127,6 +127,12 @@ async fn a_command_reaches_the_gateway_and_its_result_the_caller_once() {
     };
     let status = client!(manager, session).move_session(elsewhere).await.unwrap_err();
     assert_eq!(reason(&status), "NOT_ACTIVE", "nothing takes new sessions yet: {status:?}");
+
+    // The session is over by now: the answer is the same all the same.
+    let gone = v1::SessionGone { session_id: vec![1; 16], reason: "kicked".into(), ..Default::default() };
+    gateway.say(Message::SessionGone(gone)).await;
+    until_sessions(&manager, 0).await;
+    assert_eq!(client!(manager, session).kick_session(kick).await.unwrap().into_inner(), answer);
     manager.stop().await;
 }
 

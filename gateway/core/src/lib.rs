@@ -31,6 +31,6 @@ pub use directory::{DirectoryAnswer, DirectoryRequest, EmbeddedDirectory};
 pub use input::{CommandAction, Input, SessionCommand, VerifiedHello};
 pub use key::{ConnKey, ServerKey, SessionKey};
 pub use message::{
-    Channel, FromWorld, HoldReason, Identity, Pin, Place, PlayerMessage, Refusal, RefusedReason, Resident, StateBlob, ToWorld,
-    Whereabouts, Who,
+    Channel, FromWorld, HoldReason, Identity, Pin, Place, PlayerMessage, Refusal, RefusedReason, Resident, StateBlob,
+    ToWorld, Whereabouts, Who,
 };

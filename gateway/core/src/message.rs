@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use tidegate_types::{
-    BuildVersion, Cause, CharacterId, EnvironmentId, Epoch, GatewayId, Generation, PartyId, PlayerId, ServerId, SessionId,
-    Timestamp, ZoneId,
+    BuildVersion, Cause, CharacterId, EnvironmentId, Epoch, GatewayId, Generation, PartyId, PlayerId, ServerId,
+    SessionId, Timestamp, ZoneId,
 };
 
 /// Whose home it is: one character of one player. The directory is keyed by it.

@@ -269,7 +269,11 @@ impl Core {
         // With several gateways a resting entry says that the database granted its epoch, and others claim from it.
         let granted = !self.is_shared() || session.granted == Some(session.claimed);
         if session.claimed.0 > 0 && granted {
-            self.tell_directory(session.who.clone(), DirectoryOp::Clear { epoch: session.claimed, session: session.id }, cx);
+            self.tell_directory(
+                session.who.clone(),
+                DirectoryOp::Clear { epoch: session.claimed, session: session.id },
+                cx,
+            );
         }
         self.count_row(session.reported.as_ref().map(|row| row.state), None);
         if session.reported.is_some() {
