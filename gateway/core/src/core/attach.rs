@@ -166,6 +166,11 @@ impl Core {
             if held {
                 session.window.adopt(channel.up, channel.down);
                 session.uncounted = false;
+                if let Some((received, _)) = session.counts {
+                    // The player is back already, and the channel goes on where it stands.
+                    session.restart = None;
+                    session.gap = session.window.resume(received);
+                }
             }
             cause = permit.cause();
             let pin = session.pin_by(&permit, cx.now.wall);

@@ -167,6 +167,8 @@ impl Core {
             Then::End(ending) => self.finish_saying(key, &ending, cx),
             Then::Replace { search, .. } => {
                 self.rerouting.remove(&key);
+                // One leftover is remembered: of an earlier one its server hears now.
+                self.disown_leftover(key, seat.server, cx);
                 let session = &mut self.sessions[key.index()];
                 if session.in_play {
                     // A server that never took up the attach may hold it still, by no handle: it is dismissed by name.
