@@ -360,7 +360,7 @@ fn open_directory(runtime: &ShardRuntime, url: &SharedUrl, config: &Config) -> R
     if let Some(why) = check::refusal(url, &findings) {
         return Err(plain("directory", &why));
     }
-    for finding in findings.iter().filter(|finding| finding.level == check::Level::Warn) {
+    for finding in findings.iter().filter(|finding| finding.level != check::Level::Ok) {
         tracing::warn!(directory = %url, what = finding.what, "{finding}");
     }
     let _inside = runtime.get().enter();

@@ -77,10 +77,15 @@ pub async fn inspect(url: &SharedUrl, config: &DirectoryConfig) -> Vec<Finding> 
     }
 }
 
-/// Why a gateway must not start, in one line; `None` if it may.
+/// What is looked at to tell a master from a replica.
+const ROLE: &str = "role";
+
+/// Why a gateway must not start, in one line; `None` if it may. A replica is said and is no reason: it may be the master again in
+/// a moment, and until then the directory is out of reach like any other.
 #[must_use]
 pub fn refusal(url: &SharedUrl, findings: &[Finding]) -> Option<String> {
-    findings.iter().find(|finding| finding.level == Level::Fail).map(|finding| format!("directory {url}: {finding}"))
+    let never = findings.iter().find(|finding| finding.level == Level::Fail && finding.what != ROLE);
+    never.map(|finding| format!("directory {url}: {finding}"))
 }
 
 async fn behind_sentinels(

@@ -6,8 +6,8 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ErrorKind, RedisConnectionInfo, RedisError, RedisResult, TlsCertificates, Value};
 use tokio::time::timeout;
 
-use super::Finding;
 use super::probe::{Speaks, speaks};
+use super::{Finding, ROLE};
 use crate::config::DirectoryConfig;
 use crate::link::{client, login, one_line};
 use crate::url::{Host, Kind, SharedUrl};
@@ -196,11 +196,11 @@ fn kind(url: &SharedUrl, host: &Host, info: &Info) -> Option<Finding> {
 
 fn role(host: &Host, info: &Info) -> Finding {
     if info.is("role", "master") {
-        return Finding::ok("role", format!("{host} takes writes"));
+        return Finding::ok(ROLE, format!("{host} takes writes"));
     }
     let master = info.get("master_host").zip(info.get("master_port")).map(|(name, port)| format!("{name}:{port}"));
     let master = master.unwrap_or_else(|| "the master".to_owned());
-    Finding::fail("role", format!("{host} is a replica and takes no writes"), format!("name its master, {master}"))
+    Finding::fail(ROLE, format!("{host} is a replica and takes no writes"), format!("name its master, {master}"))
 }
 
 fn eviction(host: &Host, info: &Info) -> Finding {
