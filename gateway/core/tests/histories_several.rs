@@ -83,6 +83,8 @@ fn the_rules_hold_with_several_gateways() {
         return;
     }
     let seen = std::sync::Mutex::new((Counters::default(), Happening::default(), Vec::new()));
+    // Not a round number by choice: seeds 7671 and 8416 break a rule (frames counted in another channel than the ticket's, after
+    // a second login that was given up; tests/RELIABILITY.md, "Known, and open").
     play_all(number("TIDEGATE_SEEDS").unwrap_or(7_000), Sabotage::default(), |seed, played| {
         let (counters, happened, broken) = &mut *seen.lock().unwrap();
         for more in &played.counted {
